@@ -20,6 +20,8 @@ export interface Rejected {
   readonly kind: 'rejected'
   readonly reason: string
   readonly stage: string
+  /** How often it was tried before the answer was never. */
+  readonly attempts: number
 }
 
 /** The three answers to a delivery, as in AMQP 1.0. */
@@ -27,7 +29,12 @@ export type Outcome = Accepted | Released | Rejected
 
 export const accepted: Accepted = { kind: 'accepted' }
 export const released = (maybeSent: boolean): Released => ({ kind: 'released', maybeSent })
-export const rejected = (reason: string, stage: string): Rejected => ({ kind: 'rejected', reason, stage })
+export const rejected = (reason: string, stage: string, attempts = 1): Rejected => ({
+  kind: 'rejected',
+  reason,
+  stage,
+  attempts,
+})
 
 /**
  * A value and the one way to answer for it.
@@ -91,6 +98,12 @@ export class Rejection extends Error {
     super(reason)
   }
 }
+
+/** What an error thrown by a step or a writer means for the delivery: never, and why. */
+export const rejectedBy = (error: unknown, stage: string, attempts = 1): Rejected =>
+  error instanceof Rejection
+    ? rejected(error.reason, error.stage ?? stage, attempts)
+    : rejected(error instanceof Error ? `${error.name}: ${error.message}` : String(error), stage, attempts)
 
 /** The answer for a delivery that went several ways: released, else rejected, else accepted. */
 export const worst = (a: Outcome, b: Outcome): Outcome => {
