@@ -1,3 +1,5 @@
+import { createHash } from 'node:crypto'
+
 /** What travels: an id, the bytes of one JSON object, and what the producer said about it. */
 export interface Message {
   /** Stable from acceptance to Pulsar; a repeat carries the same one. */
@@ -11,3 +13,16 @@ export interface Message {
   /** The producer's digest of the bytes as sent; absent on messages that are not ours. */
   readonly digest?: string
 }
+
+/** Tells two messages under one id apart: 22 characters of the SHA-256 of the bytes as the producer sent them. */
+export const digestOf = (body: Uint8Array): string => createHash('sha256').update(body).digest('base64url').slice(0, 22)
+
+/** All but the body, as an embedded queue keeps it. */
+export const encodeHeaders = ({ id, properties, digest }: Message): Buffer =>
+  Buffer.from(JSON.stringify({ id, properties, digest }))
+
+/** The body is copied out of the queue's read buffer, for a delivery may be held for long. */
+export const decodeMessage = (body: Buffer, headers: Buffer): Message => ({
+  ...(JSON.parse(headers.toString()) as Pick<Message, 'id' | 'properties' | 'digest'>),
+  body: Buffer.from(body),
+})

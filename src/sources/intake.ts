@@ -11,15 +11,16 @@ export interface Intake<T> {
   /**
    * Emits the outcome, once. Takes its place in the line when subscribed; unsubscribing
    * before the window had room withdraws it, after that it changes nothing.
-   * Released without having been sent when the door is stopped.
+   * Released without having been sent when the door is stopped. `taken` is called when it enters the window.
    */
-  readonly offer: (value: T) => Observable<Outcome>
+  readonly offer: (value: T, taken?: () => void) => Observable<Outcome>
   /** The window has no room: an offer would wait. */
   readonly full: () => boolean
 }
 
 interface Offer<T> {
   readonly value: T
+  readonly taken: () => void
   readonly answer: Subscriber<Outcome>
 }
 
@@ -51,6 +52,7 @@ export const intake = <T>({
       if (book === undefined || book.room() <= 0) return
       line.delete(offer)
       out.add(offer)
+      offer.taken()
       book.take(offer.value, offer)
     }
   }
@@ -78,9 +80,9 @@ export const intake = <T>({
   )
   return {
     deliveries,
-    offer: (value) =>
+    offer: (value, taken = () => {}) =>
       new Observable<Outcome>((subscriber) => {
-        const offer = { value, answer: subscriber }
+        const offer = { value, taken, answer: subscriber }
         if (over) return answer(offer, released(false))
         line.add(offer)
         admit()

@@ -1,0 +1,94 @@
+import { relative } from 'node:path'
+import tseslint from 'typescript-eslint'
+
+/** delivery ← operators ← (connections, sources, sinks: never one another) ← pipelines ← commands, main */
+const mayImport = {
+  'delivery.ts': [],
+  'ledger.ts': ['root'],
+  'message.ts': ['root'],
+  'json.ts': ['root'],
+  operators: ['root', 'operators'],
+  connections: ['root', 'operators', 'connections'],
+  sources: ['root', 'operators', 'sources'],
+  sinks: ['root', 'operators', 'sinks'],
+  pipelines: ['root', 'operators', 'connections', 'sources', 'sinks', 'pipelines'],
+  commands: ['root', 'operators', 'connections', 'sources', 'sinks', 'pipelines', 'commands'],
+}
+/** A driver package is imported in exactly one file. */
+const drivers = {
+  amqplib: 'connections/amqp.ts',
+  ws: 'connections/web-socket.ts',
+  undici: 'connections/http-client.ts',
+  fastify: 'connections/http-server.ts',
+  'pulsar-client': 'connections/pulsar-native.ts',
+  'prom-client': 'metrics.ts',
+  yaml: 'main.ts',
+  'node:child_process': 'connections/rabbitmqctl.ts',
+}
+
+const layers = {
+  create(context) {
+    const file = relative(`${import.meta.dirname}/src`, context.filename)
+    const allowed = mayImport[file] ?? mayImport[file.split('/')[0]]
+    const check = (node, source) => {
+      if (typeof source !== 'string') return
+      if (drivers[source] !== undefined && drivers[source] !== file)
+        context.report({ node, message: `'${source}' is imported in ${drivers[source]} only.` })
+      if (!source.startsWith('.') || allowed === undefined) return
+      const target = relative(`${import.meta.dirname}/src`, new URL(source, `file://${context.filename}`).pathname)
+      const layer = target.includes('/') ? target.split('/')[0] : 'root'
+      if (!allowed.includes(layer)) context.report({ node, message: `${file} may not import from ${target}.` })
+    }
+    return {
+      ImportDeclaration: (node) => check(node, node.source.value),
+      ExportNamedDeclaration: (node) => check(node, node.source?.value),
+      ImportExpression: (node) => check(node, node.source.value),
+    }
+  },
+}
+
+/** Where a delivery may be answered. Everyone else composes these. */
+const maySettle = [
+  'src/ledger.ts',
+  'src/operators/{each,deliver,fan-out,best-effort,rescue,batch,join}.ts',
+  'src/sinks/websocket.ts',
+]
+
+export default tseslint.config(
+  { ignores: ['dist/', 'node_modules/', '.brokers/', 'reports/', '**/*.js', '**/*.mjs'] },
+  {
+    files: ['**/*.ts'],
+    extends: [tseslint.configs.recommendedTypeChecked],
+    languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    rules: {
+      '@typescript-eslint/no-floating-promises': ['error', { ignoreVoid: false }],
+      '@typescript-eslint/consistent-type-imports': 'error',
+      '@typescript-eslint/prefer-promise-reject-errors': 'error',
+      '@typescript-eslint/no-unused-expressions': ['error', { allowShortCircuit: true, allowTernary: true }],
+      eqeqeq: 'error',
+    },
+  },
+  {
+    files: ['src/**'],
+    plugins: { backhaul: { rules: { layers } } },
+    rules: { 'backhaul/layers': 'error', '@typescript-eslint/explicit-module-boundary-types': 'error' },
+  },
+  {
+    files: ['src/**'],
+    ignores: maySettle,
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "CallExpression[callee.property.name='settle']",
+          message: 'Only each, deliver, fanOut, bestEffort, rescue, batch and the ledger answer for a delivery.',
+        },
+      ],
+    },
+  },
+  {
+    files: ['src/**'],
+    ignores: ['src/main.ts'],
+    rules: { 'no-restricted-globals': ['error', { name: 'process', message: 'main.ts is the only file that knows process.' }] },
+  },
+)

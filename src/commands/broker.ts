@@ -1,0 +1,441 @@
+/** `backhaul broker …`: RabbitMQ's own tools, with the waiting, the asking and the exit codes done. */
+import { Command, InvalidArgumentError, Option } from 'commander'
+import {
+  EMPTY, Observable, asyncScheduler, catchError, concat, defer, filter, ignoreElements, interval, lastValueFrom, map,
+  merge, of, reduce, retry, switchMap, take, takeUntil, tap, throwError, timer, share,
+} from 'rxjs'
+import type { SchedulerLike } from 'rxjs'
+import { findTool, runTool, shown } from '../connections/rabbitmqctl.js'
+import type { Host, RunOptions, ToolName } from '../connections/rabbitmqctl.js'
+
+const exitCodes = { ok: 0, failed: 1, refused: 2, notRunning: 3, unavailable: 69 } as const
+
+/** Ends a command: what to tell, and the exit code. */
+class Ended extends Error {
+  override readonly name = 'Ended'
+  constructor(
+    readonly code: number,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+/** Not yet: asked again after a pause. */
+class NotYet extends Error {
+  override readonly name = 'NotYet'
+}
+
+const installHints = [
+  'RabbitMQ is not installed, or its tools are not on the PATH. To install it:',
+  '  Debian, Ubuntu  sudo apt-get install rabbitmq-server',
+  '  macOS           brew install rabbitmq',
+  '  Windows         choco install rabbitmq   (elsewhere than Program Files: set RABBITMQ_SBIN)',
+].join('\n')
+
+interface Result {
+  readonly exit: number
+  readonly stdout: readonly string[]
+  readonly lines: readonly string[]
+}
+
+type State = 'running' | 'app-stopped' | 'node-stopped' | 'failed'
+
+/**
+ * The exit code alone does not tell: 69 is a node that is not there, an unknown queue and a
+ * refused cookie alike.
+ */
+const stateOf = ({ exit, lines }: Result): State => {
+  const text = lines.join('\n')
+  if (exit === 0) return 'running'
+  if (/requires the 'rabbit' app to be running|rabbit_is_not_running/.test(text)) return 'app-stopped'
+  if (/Authentication failed|TCP connection succeeded but Erlang distribution failed/i.test(text)) return 'failed'
+  return /unable to (perform an operation on|connect to) node|nodedown/i.test(text) ? 'node-stopped' : 'failed'
+}
+
+const stateText: Readonly<Record<State, string>> = {
+  running: 'RabbitMQ is running.',
+  'app-stopped': 'The Erlang node runs, but RabbitMQ in it is stopped: `backhaul broker start-app` starts it.',
+  'node-stopped': 'The Erlang node is not running: `backhaul broker start` starts it.',
+  failed: 'RabbitMQ did not tell its state.',
+}
+
+/** What the tool gave as its reason: its `Error:` line, else its last one. */
+const reasonOf = ({ exit, lines }: Result): string => {
+  const said = lines.map((line) => line.trim()).filter((line) => line !== '')
+  const error = said.findIndex((line) => line.startsWith('Error'))
+  const reason = error < 0 ? said.at(-1) : said[error] === 'Error:' ? said[error + 1] : said[error]
+  return reason ?? `it ended with exit code ${exit} and said nothing`
+}
+
+const ended = (result: Result): Ended => {
+  const state = stateOf(result)
+  return state === 'failed'
+    ? new Ended(exitCodes.failed, reasonOf(result))
+    : new Ended(exitCodes.notRunning, stateText[state])
+}
+
+/** rabbitmqctl may put lines of its own before the JSON. */
+const jsonIn = (stdout: readonly string[]): unknown => {
+  const text = stdout.join('\n')
+  try {
+    return JSON.parse(text.slice(text.search(/^[[{]/m)))
+  } catch {
+    return undefined
+  }
+}
+
+interface Queue {
+  readonly name: string
+  readonly messages: number
+  readonly messages_ready: number
+}
+
+interface Given {
+  readonly node?: string
+  readonly vhost: string
+  readonly wait: number
+  readonly dryRun?: boolean
+  readonly json?: boolean
+  readonly yes?: boolean
+}
+
+export interface BrokerDeps {
+  readonly host: Host
+  /** Called once with the exit code, when the command has ended. */
+  readonly exit: (code: number) => void
+  readonly scheduler?: SchedulerLike
+}
+
+const columns = ['name', 'messages', 'messages_ready', 'messages_unacknowledged', 'consumers']
+const pauseMs = 500
+const progressMs = 2_000
+const stopLimitMs = 60_000
+
+/**
+ * A word that a tool can be given. Packages wrap rabbitmqctl in a script that hands its arguments to
+ * a shell once more, where `$`, a backquote and a backslash would be run instead of passed on.
+ */
+const safeWord = (host: Host, what: string) => (word: string): string => {
+  // eslint-disable-next-line no-control-regex
+  if (/[\0-\x1f\x7f]/.test(word)) throw new InvalidArgumentError(`${what} must not have control characters.`)
+  if (host.platform !== 'win32' && /[$`\\]/.test(word)) {
+    throw new InvalidArgumentError(`${what} must not have $, \` or \\: rabbitmqctl's wrapper would run them in a shell.`)
+  }
+  return word
+}
+
+const nodeName = (word: string): string => {
+  if (/^[A-Za-z0-9_][\w-]*(@[A-Za-z0-9][\w.-]*)?$/.test(word)) return word
+  throw new InvalidArgumentError('A node is name or name@host, of letters, digits, _ and -.')
+}
+
+const seconds = (word: string): number => {
+  if (/^[1-9]\d{0,4}$/.test(word)) return Number(word)
+  throw new InvalidArgumentError('Expected whole seconds, from 1.')
+}
+
+/** What each verb runs, on one host with one set of options. */
+const verbsOn = (host: Host, scheduler: SchedulerLike, given: Given) => {
+  const onNode = given.node === undefined ? [] : ['-n', given.node]
+  const inVhost = ['-p', given.vhost]
+  const tell = given.json ? host.err : host.out
+
+  const tool = (name: ToolName): string => {
+    const file = findTool(host, name)
+    if (file === undefined) throw new Ended(exitCodes.unavailable, installHints)
+    return file
+  }
+
+  const run = (
+    name: ToolName, args: readonly string[], how: RunOptions & { quiet?: boolean; silent?: boolean } = {},
+  ): Observable<Result> =>
+    defer(() => {
+      const file = tool(name)
+      const words = name === 'rabbitmqctl' ? [...onNode, ...args] : args
+      if (!how.silent) tell(`$ ${shown(host, file, words)}`)
+      return runTool(host, file, words, how).pipe(
+        tap((said) => {
+          if (how.quiet || how.silent || 'exit' in said) return
+          if (said.from === 'stdout') tell(said.line)
+          else host.err(said.line)
+        }),
+        reduce(
+          (result: Result, said) =>
+            'exit' in said
+              ? { ...result, exit: said.exit }
+              : {
+                  ...result,
+                  lines: [...result.lines, said.line],
+                  stdout: said.from === 'stdout' ? [...result.stdout, said.line] : result.stdout,
+                },
+          { exit: 1, stdout: [], lines: [] },
+        ),
+      )
+    })
+
+  const must = (...args: readonly string[]): Observable<Result> =>
+    run('rabbitmqctl', args).pipe(
+      tap((result) => {
+        if (result.exit !== 0) throw ended(result)
+      }),
+    )
+
+  /** The node's environment is the server's, so a node's name has to reach it there. */
+  const launch = defer(() => {
+    if (given.node !== undefined && given.node !== host.env['RABBITMQ_NODENAME']) {
+      throw new Ended(exitCodes.refused,
+        `A new node takes its name from the environment: set RABBITMQ_NODENAME=${given.node} and start again.`)
+    }
+    return run('rabbitmq-server', ['-detached'], { leavesServer: true })
+  }).pipe(
+    tap((result) => {
+      if (result.exit !== 0) throw new Ended(exitCodes.failed, reasonOf(result))
+    }),
+  )
+
+  const logsIn = (): string =>
+    host.env['RABBITMQ_LOG_BASE'] ?? (host.platform === 'win32' ? '%APPDATA%\\RabbitMQ\\log' : '/var/log/rabbitmq')
+
+  /** Tries until it does not say `NotYet`; tells every two seconds how long it has been. */
+  const patiently = <T>(what: string, limitMs: number, attempt: (first: boolean) => Observable<T>): Observable<T> =>
+    defer(() => {
+      const began = scheduler.now()
+      let attempts = 0
+      const done = defer(() => attempt(attempts++ === 0)).pipe(
+        retry({
+          delay: (error) => {
+            if (!(error instanceof NotYet)) return throwError(() => error as unknown)
+            if (scheduler.now() - began < limitMs) return timer(pauseMs, scheduler)
+            return throwError(() => new Ended(exitCodes.failed, `Gave up ${what} after ${limitMs / 1000} s; its log is in ${logsIn()}.`))
+          },
+        }),
+        share(),
+      )
+      const progress = interval(progressMs, scheduler).pipe(
+        tap(() => host.err(`${what}: ${Math.round((scheduler.now() - began) / 1000)} s`)),
+        ignoreElements(),
+        takeUntil(done.pipe(catchError(() => of(undefined)))),
+      )
+      return merge(progress, done)
+    })
+
+  /** The node needs a moment to be known at all, and `await_startup` does not wait for that. */
+  const awaitStartup = defer(() => {
+    let seen = false
+    const limitMs = given.wait * 1000
+    return patiently('waiting for RabbitMQ to start', limitMs, (first) =>
+      run('rabbitmqctl', ['await_startup', '--timeout', `${given.wait}`], first ? { quiet: true } : { silent: true }).pipe(
+        map((result) => {
+          const state = stateOf(result)
+          if (state === 'running') return result
+          if (state === 'failed' && !/timeout|timed out/i.test(result.lines.join('\n'))) throw ended(result)
+          if (seen && state === 'node-stopped') {
+            throw new Ended(exitCodes.failed, `RabbitMQ came up and ended again; its log is in ${logsIn()}.`)
+          }
+          seen ||= state === 'app-stopped'
+          throw new NotYet()
+        }),
+      ),
+    )
+  })
+
+  const gone = patiently('waiting for the node to end', stopLimitMs, (first) =>
+    run('rabbitmqctl', ['ping'], first ? { quiet: true } : { silent: true }).pipe(
+      tap((result) => {
+        if (result.exit === 0) throw new NotYet()
+      }),
+    ),
+  )
+
+  const say = (line: string): Observable<never> =>
+    defer(() => {
+      tell(line)
+      return EMPTY
+    })
+
+  const agreed = (question: () => string): Observable<true> =>
+    defer(() => (given.yes ? of('yes') : host.ask(`${question()} Type yes: `))).pipe(
+      take(1),
+      map((answer) => {
+        if (answer.trim() !== 'yes') throw new Ended(exitCodes.refused, 'Nothing was done.')
+        return true as const
+      }),
+    )
+
+  /** Before anything runs: a script that forgot `--yes` must not find things half done. */
+  const canAsk = defer(() => {
+    if (given.yes || host.isTerminal) return EMPTY
+    return throwError(() => new Ended(exitCodes.refused,
+      'This destroys data, and there is no terminal to ask on: nothing was done. Say --yes to do it.'))
+  })
+
+  const queues = (how: { quiet: boolean }): Observable<readonly Queue[]> =>
+    run('rabbitmqctl', ['-q', '--formatter', 'json', 'list_queues', ...inVhost, ...columns], how).pipe(
+      map((result) => {
+        if (result.exit !== 0) throw ended(result)
+        const list = jsonIn(result.stdout)
+        if (!Array.isArray(list)) throw new Ended(exitCodes.failed, 'rabbitmqctl gave no JSON: RabbitMQ 3.7 or newer is needed.')
+        return list as readonly Queue[]
+      }),
+    )
+
+  const probe = run('rabbitmqctl', ['status'], { quiet: true }).pipe(
+    map((result) => {
+      const state = stateOf(result)
+      if (state === 'failed') throw ended(result)
+      return state
+    }),
+  )
+
+  const bringUp = (state: State): Observable<unknown> => {
+    if (state === 'running') return say('RabbitMQ is running already.')
+    const first = state === 'node-stopped' ? launch : must('start_app')
+    return concat(first, awaitStartup, say('RabbitMQ is running.'))
+  }
+
+  const statusJson = run('rabbitmqctl', ['-q', '--formatter', 'json', 'status'], { quiet: true }).pipe(
+    tap((result) => {
+      const state = stateOf(result)
+      if (state === 'failed') throw ended(result)
+      const running = state === 'running'
+      host.out(JSON.stringify({ running, state, ...(running ? { status: jsonIn(result.stdout) ?? null } : {}) }))
+      if (!running) throw ended(result)
+    }),
+  )
+
+  const dashSafe = (name: string): readonly string[] => (name.startsWith('-') ? ['--', name] : [name])
+
+  const purge = (name: string): Observable<unknown> =>
+    queues({ quiet: true }).pipe(
+      switchMap((list) => {
+        const queue = list.find((each) => each.name === name)
+        if (queue === undefined) throw new Ended(exitCodes.failed, `There is no queue '${name}' in vhost '${given.vhost}'.`)
+        const out = queue.messages - queue.messages_ready
+        const holds = `'${name}' holds ${queue.messages} messages` + (out > 0 ? `, of which ${out} are out with consumers and stay.` : '.')
+        return concat(
+          say(holds),
+          agreed(() => `Purging destroys ${queue.messages_ready} of them for ever.`),
+          must('purge_queue', ...inVhost, ...dashSafe(name)),
+        )
+      }),
+    )
+
+  const reset = concat(
+    agreed(() => 'Reset destroys every queue, message, user and setting of this node.'),
+    must('stop_app'),
+    // Whether or not the reset worked: a node is not left with its application stopped.
+    must('reset').pipe(catchError((error: unknown) => concat(must('start_app').pipe(ignoreElements()), throwError(() => error)))),
+    must('start_app'),
+  )
+
+  const plan = (...lines: readonly (readonly [ToolName, readonly string[], string?])[]): Observable<never> =>
+    defer(() => {
+      for (const [name, args, when] of lines) {
+        const words = name === 'rabbitmqctl' ? [...onNode, ...args] : args
+        host.out(`$ ${shown(host, tool(name), words)}${when === undefined ? '' : `  # ${when}`}`)
+      }
+      return EMPTY
+    })
+  const planUp = [
+    ['rabbitmq-server', ['-detached'], 'when the node is not running'],
+    ['rabbitmqctl', ['start_app'], 'when only its application is stopped'],
+    ['rabbitmqctl', ['await_startup', '--timeout', `${given.wait}`]],
+  ] as const
+  const planDown = [['rabbitmqctl', ['stop']], ['rabbitmqctl', ['ping'], 'until the node is gone']] as const
+  const one = (...args: readonly string[]): Observable<unknown> =>
+    given.dryRun ? plan(['rabbitmqctl', args]) : must(...args)
+
+  return {
+    status: () => {
+      if (!given.json) return given.dryRun ? one('status') : concat(one('status'), say(stateText.running))
+      return given.dryRun ? one('-q', '--formatter', 'json', 'status') : statusJson
+    },
+    start: () => (given.dryRun ? plan(['rabbitmqctl', ['status']], ...planUp) : probe.pipe(switchMap(bringUp))),
+    stop: () => (given.dryRun ? plan(...planDown) : concat(must('stop'), gone, say('The node has ended.'))),
+    startApp: () => one('start_app'),
+    stopApp: () => one('stop_app'),
+    restart: () => {
+      if (given.dryRun) return plan(['rabbitmqctl', ['status']], ...planDown, planUp[0], planUp[2])
+      const down = (state: State): Observable<unknown> => (state === 'node-stopped' ? EMPTY : concat(must('stop'), gone))
+      return probe.pipe(switchMap((state) => concat(down(state), bringUp('node-stopped'))))
+    },
+    reset: () =>
+      given.dryRun
+        ? plan(['rabbitmqctl', ['stop_app']], ['rabbitmqctl', ['reset']], ['rabbitmqctl', ['start_app']])
+        : concat(canAsk, reset),
+    listQueues: () => {
+      if (!given.json) return one('list_queues', ...inVhost, ...columns)
+      if (given.dryRun) return one('-q', '--formatter', 'json', 'list_queues', ...inVhost, ...columns)
+      return queues({ quiet: true }).pipe(tap((list) => host.out(JSON.stringify(list))))
+    },
+    purgeQueue: (name: string) => (given.dryRun ? one('purge_queue', ...inVhost, ...dashSafe(name)) : concat(canAsk, purge(name))),
+  }
+}
+
+type Verbs = ReturnType<typeof verbsOn>
+
+/**
+ * The sub-command `broker`: status, start, stop, start-app, stop-app, restart, reset, list-queues and
+ * purge-queue, through rabbitmqctl and rabbitmq-server. Each command line is shown before it runs.
+ *
+ * Exit codes: 0 done · 1 the tool failed · 2 refused, or used wrongly · 3 the node or its application
+ * is not running · 69 the tools are not installed.
+ *
+ * **Fails**: a wrong option calls `exit(2)` and rejects `parseAsync` with commander's own error.
+ *
+ * **Example**: `program.addCommand(brokerCommand({ host: nodeHost(process), exit }))`
+ */
+export const brokerCommand = ({ host, exit, scheduler = asyncScheduler }: BrokerDeps): Command => {
+  const perform = async (given: Given, verb: (verbs: Verbs) => Observable<unknown>): Promise<void> => {
+    const codes = defer(() => verb(verbsOn(host, scheduler, given))).pipe(
+      ignoreElements(),
+      catchError((error: unknown) => {
+        host.err(error instanceof Error ? error.message : String(error))
+        return of(error instanceof Ended ? error.code : exitCodes.failed)
+      }),
+      filter((code) => typeof code === 'number'),
+    )
+    exit(await lastValueFrom(codes, { defaultValue: exitCodes.ok }))
+  }
+
+  const settled = (command: Command): Command =>
+    command
+      .configureOutput({ writeOut: (text) => host.out(text.trimEnd()), writeErr: (text) => host.err(text.trimEnd()) })
+      .exitOverride((error) => {
+        exit(error.exitCode === 0 ? exitCodes.ok : exitCodes.refused)
+        throw error
+      })
+
+  const options = {
+    json: new Option('--json', 'JSON on stdout, everything else on stderr'),
+    yes: new Option('--yes', 'do not ask'),
+    vhost: new Option('--vhost <name>', 'the virtual host').default('/').argParser(safeWord(host, 'A virtual host')),
+    wait: new Option('--wait <seconds>', 'the longest to wait for the start').default(120).argParser(seconds),
+  }
+  const verb = (name: string, about: string, act: (verbs: Verbs) => Observable<unknown>, ...extra: readonly Option[]): Command => {
+    const command = settled(new Command(name)).description(about)
+      .addOption(new Option('-n, --node <name>', 'the Erlang node').argParser(nodeName))
+      .addOption(new Option('--dry-run', 'print the command lines, run none'))
+    for (const option of extra) command.addOption(option)
+    return command.action(() => perform(command.opts<Given>(), act))
+  }
+  const purgeQueue = verb('purge-queue', 'destroy the messages of a queue', () => EMPTY, options.yes, options.vhost)
+    .argument('<queue>', 'its name', safeWord(host, 'A queue name'))
+  purgeQueue.action((name: string) => perform(purgeQueue.opts<Given>(), (verbs) => verbs.purgeQueue(name)))
+
+  return [
+    verb('status', 'whether RabbitMQ runs, and how it is', (verbs) => verbs.status(), options.json),
+    verb('start', 'start the node, or its application, and wait for it', (verbs) => verbs.start(), options.wait),
+    verb('stop', 'end the node', (verbs) => verbs.stop()),
+    verb('start-app', 'start RabbitMQ in the running node', (verbs) => verbs.startApp()),
+    verb('stop-app', 'stop RabbitMQ, leave the node running', (verbs) => verbs.stopApp()),
+    verb('restart', 'end the node, start it again and wait for it', (verbs) => verbs.restart(), options.wait),
+    verb('reset', 'destroy everything on the node', (verbs) => verbs.reset(), options.yes),
+    verb('list-queues', 'the queues and their depths', (verbs) => verbs.listQueues(), options.json, options.vhost),
+    purgeQueue,
+  ].reduce(
+    (broker, command) => broker.addCommand(command),
+    settled(new Command('broker')).description("run RabbitMQ on this machine, with RabbitMQ's own tools"),
+  )
+}
