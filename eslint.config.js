@@ -89,6 +89,15 @@ export default tseslint.config(
   {
     files: ['src/**'],
     ignores: ['src/main.ts'],
-    rules: { 'no-restricted-globals': ['error', { name: 'process', message: 'main.ts is the only file that knows process.' }] },
+    rules: {
+      'no-restricted-properties': [
+        'error',
+        ...['env', 'argv', 'exit', 'exitCode', 'on', 'once', 'stdin', 'stdout', 'stderr', 'cwd'].map((property) => ({
+          object: 'process',
+          property,
+          message: 'main.ts is the only file that knows the process.',
+        })),
+      ],
+    },
   },
 )

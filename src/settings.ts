@@ -60,7 +60,7 @@ const zone = reads('an IANA time zone such as Europe/Berlin', (raw) => {
     return undefined
   }
 })
-const topic = text('persistent://tenant/namespace/topic', /^(non-)?persistent:\/\/[\w=:.-]+\/[\w=:.-]+\/[\w=:.-]+$/)
+const topic = text('persistent://tenant/namespace/topic', /^(non-)?persistent:\/(\/(?!\.{1,2}(\/|$))[\w=:.-]+){3}$/)
 const roles = ['ingest', 'forward', 'broadcast', 'configuration'] as const
 export type Role = (typeof roles)[number]
 

@@ -1,8 +1,8 @@
 /** `backhaul broker …`: RabbitMQ's own tools, with the waiting, the asking and the exit codes done. */
 import { Command, InvalidArgumentError, Option } from 'commander'
 import {
-  EMPTY, Observable, asyncScheduler, catchError, concat, defer, filter, ignoreElements, interval, lastValueFrom, map,
-  merge, of, reduce, retry, switchMap, take, takeUntil, tap, throwError, timer, share,
+  EMPTY, Observable, asyncScheduler, catchError, concat, connect, defer, filter, ignoreElements, interval, lastValueFrom,
+  map, merge, of, reduce, retry, switchMap, take, takeUntil, tap, throwError, timer,
 } from 'rxjs'
 import type { SchedulerLike } from 'rxjs'
 import { findTool, runTool, shown } from '../connections/rabbitmqctl.js'
@@ -108,6 +108,7 @@ export interface BrokerDeps {
 }
 
 const columns = ['name', 'messages', 'messages_ready', 'messages_unacknowledged', 'consumers']
+const defaults = { vhost: '/', wait: 120 } as const
 const pauseMs = 500
 const progressMs = 2_000
 const stopLimitMs = 60_000
@@ -153,7 +154,7 @@ const verbsOn = (host: Host, scheduler: SchedulerLike, given: Given) => {
     defer(() => {
       const file = tool(name)
       const words = name === 'rabbitmqctl' ? [...onNode, ...args] : args
-      if (!how.silent) tell(`$ ${shown(host, file, words)}`)
+      if (!how.silent) tell(`$ ${shown(host, file, words, how.env)}`)
       return runTool(host, file, words, how).pipe(
         tap((said) => {
           if (how.quiet || how.silent || 'exit' in said) return
@@ -181,14 +182,9 @@ const verbsOn = (host: Host, scheduler: SchedulerLike, given: Given) => {
       }),
     )
 
-  /** The node's environment is the server's, so a node's name has to reach it there. */
-  const launch = defer(() => {
-    if (given.node !== undefined && given.node !== host.env['RABBITMQ_NODENAME']) {
-      throw new Ended(exitCodes.refused,
-        `A new node takes its name from the environment: set RABBITMQ_NODENAME=${given.node} and start again.`)
-    }
-    return run('rabbitmq-server', ['-detached'], { leavesServer: true })
-  }).pipe(
+  /** rabbitmq-server has no option for the node's name: a new node takes it from its environment. */
+  const named = given.node === undefined ? {} : { env: { RABBITMQ_NODENAME: given.node } }
+  const launch = run('rabbitmq-server', ['-detached'], { leavesServer: true, ...named }).pipe(
     tap((result) => {
       if (result.exit !== 0) throw new Ended(exitCodes.failed, reasonOf(result))
     }),
@@ -210,14 +206,14 @@ const verbsOn = (host: Host, scheduler: SchedulerLike, given: Given) => {
             return throwError(() => new Ended(exitCodes.failed, `Gave up ${what} after ${limitMs / 1000} s; its log is in ${logsIn()}.`))
           },
         }),
-        share(),
       )
       const progress = interval(progressMs, scheduler).pipe(
         tap(() => host.err(`${what}: ${Math.round((scheduler.now() - began) / 1000)} s`)),
         ignoreElements(),
-        takeUntil(done.pipe(catchError(() => of(undefined)))),
       )
-      return merge(progress, done)
+      return done.pipe(
+        connect((result) => merge(progress.pipe(takeUntil(result.pipe(catchError(() => of(undefined))))), result)),
+      )
     })
 
   /** The node needs a moment to be known at all, and `await_startup` does not wait for that. */
@@ -333,7 +329,8 @@ const verbsOn = (host: Host, scheduler: SchedulerLike, given: Given) => {
     defer(() => {
       for (const [name, args, when] of lines) {
         const words = name === 'rabbitmqctl' ? [...onNode, ...args] : args
-        host.out(`$ ${shown(host, tool(name), words)}${when === undefined ? '' : `  # ${when}`}`)
+        const env = name === 'rabbitmq-server' ? named.env : undefined
+        host.out(`$ ${shown(host, tool(name), words, env)}${when === undefined ? '' : `  # ${when}`}`)
       }
       return EMPTY
     })
@@ -410,19 +407,19 @@ export const brokerCommand = ({ host, exit, scheduler = asyncScheduler }: Broker
   const options = {
     json: new Option('--json', 'JSON on stdout, everything else on stderr'),
     yes: new Option('--yes', 'do not ask'),
-    vhost: new Option('--vhost <name>', 'the virtual host').default('/').argParser(safeWord(host, 'A virtual host')),
-    wait: new Option('--wait <seconds>', 'the longest to wait for the start').default(120).argParser(seconds),
+    vhost: new Option('--vhost <name>', 'the virtual host').default(defaults.vhost).argParser(safeWord(host, 'A virtual host')),
+    wait: new Option('--wait <seconds>', 'the longest to wait for the start').default(defaults.wait).argParser(seconds),
   }
   const verb = (name: string, about: string, act: (verbs: Verbs) => Observable<unknown>, ...extra: readonly Option[]): Command => {
     const command = settled(new Command(name)).description(about)
       .addOption(new Option('-n, --node <name>', 'the Erlang node').argParser(nodeName))
       .addOption(new Option('--dry-run', 'print the command lines, run none'))
     for (const option of extra) command.addOption(option)
-    return command.action(() => perform(command.opts<Given>(), act))
+    return command.action(() => perform({ ...defaults, ...command.opts<Partial<Given>>() }, act))
   }
   const purgeQueue = verb('purge-queue', 'destroy the messages of a queue', () => EMPTY, options.yes, options.vhost)
     .argument('<queue>', 'its name', safeWord(host, 'A queue name'))
-  purgeQueue.action((name: string) => perform(purgeQueue.opts<Given>(), (verbs) => verbs.purgeQueue(name)))
+  purgeQueue.action((name: string) => perform({ ...defaults, ...purgeQueue.opts<Partial<Given>>() }, (verbs) => verbs.purgeQueue(name)))
 
   return [
     verb('status', 'whether RabbitMQ runs, and how it is', (verbs) => verbs.status(), options.json),

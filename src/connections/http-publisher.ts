@@ -1,5 +1,5 @@
-import { Observable, Subscription } from 'rxjs'
-import type { Subscriber } from 'rxjs'
+import { Observable } from 'rxjs'
+import type { Subscriber, Subscription } from 'rxjs'
 import { v7 } from 'uuid'
 import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'

@@ -15,6 +15,8 @@ export interface RunOptions {
   readonly verbatim?: boolean
   /** The tool leaves a server behind: its end counts, whoever still holds its output. */
   readonly leavesServer?: boolean
+  /** Variables on top of the host's own. */
+  readonly env?: Readonly<Record<string, string>>
 }
 
 /** The machine and the person at it: everything that the broker commands touch. */
@@ -121,12 +123,18 @@ export const cmdLine = (words: readonly string[]): string => {
   return line
 }
 
+const posixWord = (word: string): string =>
+  /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`
+
 /** The words as a shell of that platform takes them: what is shown before a tool runs. */
-export const shown = (host: Host, file: string, args: readonly string[]): string => {
-  const { dirname, parse } = host.platform === 'win32' ? win32 : posix
+export const shown = (
+  host: Host, file: string, args: readonly string[], env: Readonly<Record<string, string>> = {},
+): string => {
+  const windows = host.platform === 'win32'
+  const { dirname, parse } = windows ? win32 : posix
   const words = [pathFolders(host).includes(dirname(file)) ? parse(file).name : file, ...args]
-  if (host.platform === 'win32') return cmdLine(words)
-  return words.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`)).join(' ')
+  const set = Object.entries(env).map(([name, value]) => (windows ? `set "${name}=${value}" && ` : `${name}=${value} `))
+  return set.join('') + (windows ? cmdLine(words) : words.map(posixWord).join(' '))
 }
 
 /**
@@ -162,7 +170,7 @@ const namesIn = (folder: string): readonly string[] => {
 const spawned = (env: NodeJS.ProcessEnv): Host['run'] => (file, args, options = {}) =>
   new Observable<Said>((subscriber) => {
     const child = spawn(file, args, {
-      env,
+      env: { ...env, ...options.env },
       stdio: ['ignore', 'pipe', 'pipe'],
       windowsHide: true,
       windowsVerbatimArguments: options.verbatim ?? false,

@@ -1,4 +1,4 @@
-import { catchError, defer, filter, firstValueFrom, map, merge, of, switchMap, take, throwError, timer } from 'rxjs'
+import { defer, filter, firstValueFrom, map, merge, of, switchMap, take, timer } from 'rxjs'
 import type { Observable } from 'rxjs'
 import { v7 } from 'uuid'
 import { rejectedBy, Rejection } from '../delivery.js'
@@ -67,10 +67,14 @@ const verdict = (outcome: Outcome, id: string): string => {
   throw new PublishError('BACKHAUL_CLOSED', 'the publisher was closed', outcome.maybeSent)
 }
 
-const refusal = (error: unknown): PublishError =>
-  error instanceof PublishError
-    ? error
-    : new PublishError('BACKHAUL_REJECTED', rejectedBy(error, 'publish').reason, false, { cause: error })
+/** Runs what a record must pass before it may wait in line. */
+const admitted = <T>(prepare: () => T): T => {
+  try {
+    return prepare()
+  } catch (error) {
+    throw new PublishError('BACKHAUL_REJECTED', rejectedBy(error, 'publish').reason, false, { cause: error })
+  }
+}
 
 /**
  * A door for records from this process: `publish` offers, `deliveries` is the source to build a pipeline on.
@@ -91,14 +95,14 @@ export const librarySource = <T>({
   const publish: Publish = (record, given = {}) => {
     let taken = false
     const offer = defer(() => {
-      const value = prepare(toBody(record), given)
+      const value = admitted(() => prepare(toBody(record), given))
       return open.pipe(
         filter((isOpen) => isOpen),
         take(1),
         switchMap(() => door.offer(value, () => (taken = true))),
         map((outcome) => verdict(outcome, idOf(value))),
       )
-    }).pipe(catchError((error: unknown) => throwError(() => refusal(error))))
+    })
     const late = timer(timeoutMs).pipe(
       map(() => {
         throw new PublishError('BACKHAUL_TIMEOUT', `not durable within ${timeoutMs} ms`, taken)

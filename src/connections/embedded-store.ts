@@ -1,0 +1,31 @@
+import { concat, NEVER, Observable, ReplaySubject, share, switchMap } from 'rxjs'
+import type { QueueEngine } from './queue-engine.js'
+import { openSegmentLog } from './segment-log.js'
+import type { SegmentLogOptions } from './segment-log.js'
+
+export interface EmbeddedStore {
+  /** Opened at the first subscription, shared by all, closed when the last one leaves. */
+  readonly engine: Observable<QueueEngine>
+  /** Completes once it has been closed: everything is synced, and the folder is free. */
+  readonly closed: Observable<never>
+}
+
+/**
+ * An embedded queue as something that is there while it is used.
+ *
+ * **Fails** with `FolderInUse` when another process has the folder, and when it cannot be opened.
+ */
+export const embeddedStore = (folder: string, options: SegmentLogOptions): EmbeddedStore => {
+  const closed = new ReplaySubject<never>(1)
+  const engine = concat(openSegmentLog(folder, options), NEVER).pipe(
+    switchMap(
+      (opened) =>
+        new Observable<QueueEngine>((subscriber) => {
+          subscriber.next(opened)
+          return () => opened.close().subscribe({ error: () => closed.complete(), complete: () => closed.complete() })
+        }),
+    ),
+    share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: true }),
+  )
+  return { engine, closed }
+}

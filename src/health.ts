@@ -1,0 +1,47 @@
+import type { Books } from './books.js'
+import type { Counts } from './ledger.js'
+
+export interface Readiness {
+  readonly ready: boolean
+  /** One line for each thing that stands in the way. */
+  readonly reasons: readonly string[]
+}
+
+export interface HealthSettings {
+  /** The link and the pipeline on which acceptance hangs. */
+  readonly accepts?: { readonly link: string; readonly pipeline: string; readonly patienceMs: number }
+  readonly delivers?: { readonly link: string; readonly pipeline: string; readonly patienceMs: number }
+}
+
+const answered = ({ accepted, rejected }: Counts): number => accepted + rejected
+
+/**
+ * Tells whether messages can be accepted and delivered: by the link's state, and by how long
+ * deliveries have been out without an answer. A connection that is open and silent is not ready.
+ *
+ * `tick` looks at the counts, once a second; the age of the last answer is measured between ticks.
+ */
+export const health = (books: Books, settings: HealthSettings): { tick: (now: number) => void; readiness: (now: number) => Readiness } => {
+  const seen = new Map<string, { answered: number; since: number }>()
+  const roads = [settings.accepts, settings.delivers].filter((road) => road !== undefined)
+  const tick = (now: number): void => {
+    for (const { pipeline } of roads) {
+      const counts = books.pipelines.get(pipeline)
+      const before = seen.get(pipeline)
+      const count = counts === undefined ? 0 : answered(counts)
+      if (before === undefined || before.answered !== count || counts?.unsettled === 0) seen.set(pipeline, { answered: count, since: now })
+    }
+  }
+  const readiness = (now: number): Readiness => {
+    const reasons = roads.flatMap(({ link: name, pipeline, patienceMs }) => {
+      const link = books.links.get(name)
+      const silentMs = now - (seen.get(pipeline)?.since ?? now)
+      const unsettled = books.pipelines.get(pipeline)?.unsettled ?? 0
+      if (link === undefined || link.state !== 'connected')
+        return [`${name}: ${link?.state ?? 'waiting'} for ${Math.round((now - (link?.since ?? books.startedAt)) / 1000)} s (${link?.reason ?? 'not connected yet'})`]
+      return silentMs > patienceMs ? [`${name}: ${unsettled} out, no answer for ${Math.round(silentMs / 1000)} s`] : []
+    })
+    return { ready: reasons.length === 0, reasons }
+  }
+  return { tick, readiness }
+}
