@@ -1,0 +1,79 @@
+import { catchError, map, of, switchMap, take, timeout } from 'rxjs'
+import type { Observable } from 'rxjs'
+import { amqpReader, amqpWriter } from '../connections/amqp.js'
+import type { AmqpReader, AmqpState } from '../connections/amqp.js'
+import { embeddedStore } from '../connections/embedded-store.js'
+import type { Connection, Sink, Source } from '../delivery.js'
+import type { Counts } from '../ledger.js'
+import type { Message } from '../message.js'
+import { embeddedQueueSink, embeddedQueueWriter } from '../sinks/embedded-queue.js'
+import { rabbitmqSink } from '../sinks/rabbitmq.js'
+import { embeddedQueueSource } from '../sources/embedded-queue.js'
+import { rabbitmqSource } from '../sources/rabbitmq.js'
+import type { Settings } from '../settings.js'
+
+export interface ReadOptions {
+  readonly window: number
+  readonly stop: Observable<unknown>
+  readonly counts?: Counts
+}
+
+/** A queue with both its ends: RabbitMQ's, or one that is embedded in this process. */
+export interface Queue {
+  readonly name: string
+  readonly connection: Connection<Message>
+  readonly sink: Sink<Message>
+  readonly read: (options: ReadOptions) => Source<Message>
+  /** Messages that wait, those outside not included; emits undefined when the queue cannot be asked. */
+  readonly depth: () => Observable<number | undefined>
+  /** Removes everything that waits, and emits how many. */
+  readonly purge: () => Observable<number>
+}
+
+const askMs = 3000
+
+/** `BACKHAUL_QUEUE` and its companions in RabbitMQ. */
+export const rabbitQueue = (
+  { amqpUrl: urls, queueType, confirmTimeoutMs, window }: Settings,
+  queue: string,
+  reader: AmqpReader,
+  onState: (state: AmqpState) => void,
+  queueArguments?: Readonly<Record<string, unknown>>,
+): Queue => {
+  const declared = { queue, queueType, ...(queueArguments === undefined ? {} : { queueArguments }) }
+  const connection = amqpWriter({ urls, confirmTimeoutMs, onState, ...declared })
+  return {
+    name: queue,
+    connection,
+    sink: rabbitmqSink(connection, { window }),
+    read: (options) => rabbitmqSource(reader.channels(declared), options),
+    depth: () => reader.depth(queue).pipe(timeout(askMs), catchError(() => of(undefined))),
+    purge: () => reader.purge(queue).pipe(timeout(askMs)),
+  }
+}
+
+/** One connection that all of RabbitMQ's queues are read through. */
+export const rabbitReader = ({ amqpUrl: urls }: Settings, onState: (state: AmqpState) => void): AmqpReader =>
+  amqpReader({ urls, onState })
+
+/** A queue in a folder of this process. */
+export const embeddedQueue = (name: string, folder: string, maxBytes: number, httpAddress?: string): Queue => {
+  const { engine } = embeddedStore(folder, { maxBytes, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  const connection = embeddedQueueWriter(engine)
+  return {
+    name,
+    connection,
+    sink: embeddedQueueSink(connection),
+    read: (options) => embeddedQueueSource(engine, options),
+    depth: () =>
+      engine.pipe(
+        take(1),
+        map(({ stats }) => stats().depth - stats().unsettled),
+      ),
+    purge: () =>
+      engine.pipe(
+        take(1),
+        switchMap(({ purge }) => purge()),
+      ),
+  }
+}
