@@ -1,0 +1,190 @@
+import { asyncScheduler, catchError, defer, Observable, Subject, switchMap, throwError } from 'rxjs'
+import type { Subscriber, Subscription } from 'rxjs'
+import { Rejection } from '../delivery.js'
+import type { Connection, Writer } from '../delivery.js'
+import type { Message } from '../message.js'
+import { classify, isPoison, PulsarUnavailable, unavailable } from './pulsar-answers.js'
+import { reconnect } from './reconnect.js'
+import type { LinkState } from './reconnect.js'
+import { openWebSocket } from './web-socket.js'
+import type { OpenSettings, OpenSocket } from './web-socket.js'
+
+export interface PulsarSettings extends Pick<OpenSettings, 'ca' | 'pingMs' | 'silenceMs' | 'handshakeTimeoutMs'> {
+  /** `ws://host:8080`, without the path. */
+  readonly url: string
+  /** `persistent://tenant/namespace/topic` */
+  readonly topic: string
+  /** Asked for anew before each attempt. */
+  readonly token?: () => string | undefined
+  readonly onState?: (state: LinkState) => void
+}
+
+export interface PulsarWriterSettings extends PulsarSettings {
+  /** The key of every message: the device's serial. */
+  readonly key: string
+  /** The most messages that will be unconfirmed at once. @default 1000 */
+  readonly window?: number
+  /** A larger payload is rejected unsent. @default 700 KiB */
+  readonly maxMessageBytes?: number
+  /** The oldest unconfirmed message may be this old, then the socket is given up. @default 30000 */
+  readonly confirmTimeoutMs?: number
+  /** Called for an answer that came for nothing that is out. */
+  readonly lateAnswer?: () => void
+}
+
+/** What Pulsar's server takes as one text frame, as shipped. */
+const maxFrameBytes = 1024 * 1024
+/** A frozen peer takes nothing: beyond this, frames wait here. */
+const maxBufferedBytes = 1024 * 1024
+const drainMs = 5
+/** Answers that cannot be attributed, in a row, before the culprit is looked for. */
+const maxFaults = 3
+
+export const topicPath = (topic: string): string => {
+  const [domain, rest] = topic.split('://')
+  return `${domain}/${(rest ?? '').split('/').map(encodeURIComponent).join('/')}`
+}
+
+export const authorization = (token: PulsarSettings['token']): Record<string, string> => {
+  const given = token?.()
+  return given === undefined ? {} : { authorization: `Bearer ${given}` }
+}
+
+interface Write {
+  readonly message: Message
+  readonly done: Subscriber<never>
+  since: number
+}
+
+/** What survives a socket: whether the next one must find out which message the server cannot bear. */
+interface Suspicion {
+  alone: boolean
+  faults: number
+}
+
+const frameOf = ({ id, body, properties }: Message, key: string, context: string): string =>
+  JSON.stringify({ payload: body.toString('base64'), properties: { ...properties, messageId: id }, key, context })
+
+const writerOn = (
+  socket: OpenSocket,
+  answers: Observable<string>,
+  { key, confirmTimeoutMs = 30_000, maxMessageBytes = 700 * 1024, lateAnswer = () => {} }: PulsarWriterSettings,
+  suspicion: Suspicion,
+  proven: () => void,
+): Observable<Writer<Message>> =>
+  new Observable((subscriber) => {
+    const out = new Map<string, Write>() // sent and unconfirmed, in order
+    const held: Write[] = [] // not sent: the socket takes no more, or one goes at a time
+    let number = 0
+    let watch: Subscription | undefined
+    let drain: Subscription | undefined
+
+    const arm = (delayMs: number): void => {
+      watch = asyncScheduler.schedule(() => {
+        watch = undefined
+        const [oldest] = out.values()
+        if (oldest === undefined) return
+        const leftMs = oldest.since + confirmTimeoutMs - asyncScheduler.now()
+        if (leftMs > 0) arm(leftMs)
+        else subscriber.error(new PulsarUnavailable('away', `no confirm for ${confirmTimeoutMs} ms`, 0))
+      }, delayMs)
+    }
+    const closed = (): boolean => (suspicion.alone ? out.size > 0 : socket.bufferedBytes() > maxBufferedBytes)
+    const send = (write: Write): void => {
+      number += 1
+      const context = String(number)
+      const frame = frameOf(write.message, key, context)
+      if (Buffer.byteLength(frame) > maxFrameBytes)
+        return write.done.error(new Rejection(`larger than the ${maxFrameBytes} bytes of one frame`, 'pulsar'))
+      write.since = asyncScheduler.now()
+      out.set(context, write)
+      socket.send(frame)
+      if (watch === undefined) arm(confirmTimeoutMs)
+    }
+    const pump = (): void => {
+      drain = undefined
+      while (held.length > 0 && !closed()) {
+        const write = held.shift() as Write
+        if (!write.done.closed) send(write)
+      }
+      if (held.length > 0 && out.size === 0) drain = asyncScheduler.schedule(pump, drainMs)
+    }
+    /** Ends the socket; when something that is out has killed it, finds out what. */
+    const giveUp = (error: unknown): void => {
+      const reason = unavailable(error)
+      const suspects = [...out.values()]
+      if ((isPoison(error) || suspicion.faults >= maxFaults) && suspects.length > 0) {
+        // Alone on the socket, and again: it is this message that the server cannot bear.
+        const found = suspicion.alone && suspects.length === 1
+        suspicion.alone = !found
+        suspicion.faults = 0
+        if (found) suspects[0]?.done.error(new Rejection(`Pulsar cannot take it: ${reason.message}`, 'pulsar'))
+      }
+      subscriber.error(reason)
+    }
+    const answered = (text: string): void => {
+      const answer = classify(text)
+      if (answer.kind === 'fault') suspicion.faults += 1
+      if (answer.kind === 'fault' || answer.kind === 'failed')
+        return giveUp(new PulsarUnavailable('away', answer.reason, answer.kind === 'failed' ? answer.retryAfterMs : 0))
+      const write = out.get(answer.context)
+      if (write === undefined) return lateAnswer()
+      out.delete(answer.context)
+      suspicion.alone = false
+      suspicion.faults = 0
+      proven()
+      if (answer.kind === 'stored') write.done.complete()
+      else write.done.error(new Rejection(answer.reason, 'pulsar'))
+      if (held.length > 0) pump()
+    }
+    subscriber.add(answers.subscribe({ next: answered, error: giveUp }))
+    subscriber.next((message) => {
+      if (message.body.length > maxMessageBytes) throw new Rejection(`larger than ${maxMessageBytes} bytes`, 'pulsar')
+      return new Observable<never>((done) => {
+        const write: Write = { message, done, since: 0 }
+        if (held.length > 0 || closed()) {
+          held.push(write)
+          drain ??= asyncScheduler.schedule(pump, drainMs)
+        } else send(write)
+      })
+    })
+    return () => {
+      watch?.unsubscribe()
+      drain?.unsubscribe()
+    }
+  })
+
+/**
+ * Sends to a topic over Pulsar's WebSocket API, batched by the server.
+ *
+ * A write completes at Pulsar's receipt for it, matched by context. It errors with a
+ * `Rejection` when the payload or the frame is too large, when Pulsar refuses this message
+ * for good, and when it has proved to be what makes the server close the socket. Everything
+ * else, a receipt that does not come within `confirmTimeoutMs` included, ends the socket.
+ *
+ * **Orders**: a topic without partitions stores in the order of writing.
+ */
+export const pulsarWebSocketWriter = (settings: PulsarWriterSettings): Connection<Message> => {
+  const { url, topic, token, window = 1000, onState } = settings
+  const query = new URLSearchParams({
+    batchingEnabled: 'true',
+    batchingMaxMessages: '1000',
+    batchingMaxPublishDelay: '5',
+    maxPendingMessages: String(2 * window),
+    sendTimeoutMillis: '0',
+  })
+  const address = `${url.replace(/\/$/, '')}/ws/v2/producer/${topicPath(topic)}?${query.toString()}`
+  const suspicion: Suspicion = { alone: false, faults: 0 }
+  const attempt = (proven: () => void): Observable<Writer<Message>> =>
+    defer(() => {
+      const answers = new Subject<string>()
+      return openWebSocket(address, (text) => answers.next(text), { ...settings, headers: authorization(token) }).pipe(
+        catchError((error: unknown) => {
+          answers.error(error)
+          return throwError(() => unavailable(error))
+        }),
+        switchMap((socket) => writerOn(socket, answers, settings, suspicion, proven)),
+      )
+    })
+  return reconnect(attempt, onState === undefined ? {} : { onState })
+}

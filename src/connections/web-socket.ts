@@ -1,0 +1,155 @@
+import type { IncomingMessage } from 'node:http'
+import type { Duplex } from 'node:stream'
+import { asyncScheduler, interval, Observable } from 'rxjs'
+import { WebSocket, WebSocketServer } from 'ws'
+
+export interface OpenSettings {
+  readonly headers?: Readonly<Record<string, string>>
+  /** PEM of a private certificate authority. */
+  readonly ca?: string
+  /** @default 10000 */
+  readonly handshakeTimeoutMs?: number
+  /** @default 10000 */
+  readonly pingMs?: number
+  /** Without a frame or a pong for so long the peer is gone. @default 20000 */
+  readonly silenceMs?: number
+}
+
+/** An open socket. */
+export interface OpenSocket {
+  readonly send: (text: string) => void
+  /** Bytes that the system has not taken yet. */
+  readonly bufferedBytes: () => number
+}
+
+/** The peer refused the handshake. */
+export class HandshakeRefused extends Error {
+  override readonly name = 'HandshakeRefused'
+  constructor(
+    readonly status: number,
+    body: string,
+  ) {
+    super(`the handshake was refused with ${status}: ${body.slice(0, 300)}`)
+  }
+}
+
+/** The socket was closed, with the code that the peer gave. */
+export class SocketClosed extends Error {
+  override readonly name = 'SocketClosed'
+  constructor(
+    readonly closeCode: number,
+    reason: string,
+  ) {
+    super(`the socket was closed with ${closeCode}${reason === '' ? '' : `: ${reason}`}`)
+  }
+}
+
+const closeGraceMs = 500
+
+const refusal = (response: IncomingMessage): Promise<HandshakeRefused> =>
+  new Promise((resolve) => {
+    let body = ''
+    response.setEncoding('utf8')
+    response.on('data', (piece: string) => (body += body.length < 1000 ? piece : ''))
+    response.on('close', () => resolve(new HandshakeRefused(response.statusCode ?? 0, body)))
+  })
+
+/**
+ * Opens a WebSocket: emits it once it is open, and gives each text frame to `receive`.
+ *
+ * **Fails** with `HandshakeRefused`, `SocketClosed`, or the system's own error; a peer that is
+ * silent to our pings is cut off. Unsubscribing closes.
+ */
+export const openWebSocket = (
+  url: string,
+  receive: (text: string) => void,
+  { headers = {}, ca, handshakeTimeoutMs = 10_000, pingMs = 10_000, silenceMs = 20_000 }: OpenSettings = {},
+): Observable<OpenSocket> =>
+  new Observable((subscriber) => {
+    const options = { headers, handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false, ...(ca === undefined ? {} : { ca }) }
+    const socket = new WebSocket(url, options)
+    let heard = asyncScheduler.now()
+    const alive = (): void => {
+      heard = asyncScheduler.now()
+    }
+    socket.on('open', () => {
+      alive()
+      subscriber.next({ send: (text) => socket.send(text), bufferedBytes: () => socket.bufferedAmount })
+      subscriber.add(
+        interval(pingMs).subscribe(() => {
+          if (asyncScheduler.now() - heard > silenceMs) subscriber.error(new Error(`nothing heard for ${silenceMs} ms`))
+          else socket.ping()
+        }),
+      )
+    })
+    socket.on('message', (data: Buffer) => {
+      alive()
+      if (!subscriber.closed) receive(data.toString())
+    })
+    socket.on('pong', alive)
+    socket.on('unexpected-response', (_request, response) => {
+      refusal(response).then(
+        (error) => subscriber.error(error),
+        () => undefined,
+      )
+    })
+    socket.on('error', (error) => subscriber.error(error))
+    socket.on('close', (code, reason) => subscriber.error(new SocketClosed(code, reason.toString())))
+    return () => {
+      if (socket.readyState === WebSocket.CLOSED) return
+      if (socket.readyState === WebSocket.CONNECTING) return socket.terminate()
+      socket.close(1000)
+      const late = asyncScheduler.schedule(() => socket.terminate(), closeGraceMs)
+      socket.once('close', () => late.unsubscribe())
+    }
+  })
+
+/** A client of ours, as the server sees it. */
+export interface ServedSocket {
+  readonly send: (frame: Buffer) => void
+  readonly bufferedBytes: () => number
+  readonly terminate: () => void
+  readonly onClose: (closed: () => void) => void
+}
+
+export interface SocketServer {
+  readonly upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer, opened: (socket: ServedSocket) => void) => void
+  readonly clients: () => number
+  readonly close: () => void
+}
+
+/**
+ * Takes WebSocket clients that only listen: what they send is limited to 1 KiB and ignored,
+ * and one that does not answer two pings in a row is gone.
+ */
+export const webSocketServer = ({ pingMs = 30_000 }: { pingMs?: number } = {}): SocketServer => {
+  const server = new WebSocketServer({ noServer: true, maxPayload: 1024, perMessageDeflate: false })
+  const silent = new WeakSet<WebSocket>()
+  const pings = interval(pingMs).subscribe(() => {
+    for (const socket of server.clients) {
+      if (silent.has(socket)) socket.terminate()
+      silent.add(socket)
+      socket.ping()
+    }
+  })
+  return {
+    upgrade: (request, stream, head, opened) =>
+      server.handleUpgrade(request, stream, head, (socket) => {
+        socket.on('pong', () => silent.delete(socket))
+        socket.on('error', () => socket.terminate())
+        opened({
+          send: (frame) => socket.send(frame, { binary: false }),
+          bufferedBytes: () => socket.bufferedAmount,
+          terminate: () => socket.terminate(),
+          onClose: (closed) => socket.on('close', closed),
+        })
+      }),
+    clients: () => server.clients.size,
+    close: () => {
+      pings.unsubscribe()
+      for (const socket of server.clients) socket.close(1001)
+      server.close()
+      asyncScheduler.schedule(() => server.clients.forEach((socket) => socket.terminate()), closeGraceMs)
+    },
+  }
+}
