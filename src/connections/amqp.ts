@@ -1,10 +1,11 @@
 import { connect } from 'amqplib'
 import type { Channel, ChannelModel, ConfirmChannel, ConsumeMessage, SocketOptions } from 'amqplib'
 import { asyncScheduler, catchError, concat, defer, from, ignoreElements, map, NEVER, Observable, switchMap, take, throwError } from 'rxjs'
-import type { Subscriber, Subscription } from 'rxjs'
+import type { Subscriber } from 'rxjs'
 import type { Connection, Writer } from '../delivery.js'
 import type { Message } from '../message.js'
 import { fromAmqp, toAmqp } from './amqp-message.js'
+import { patience } from './patience.js'
 import { reconnect } from './reconnect.js'
 import type { LinkState } from './reconnect.js'
 
@@ -174,19 +175,13 @@ const confirmedWriter = (
     const sentAs = new Map<string, Write[]>() // by id: a return names the id, and the same one may be out twice
     const held = new Set<Write>() // not sent: the broker blocks publishers
     let blocked = false
-    let watch: Subscription | undefined
 
     const fail = (error: Error): void => subscriber.error(error)
-    const arm = (delayMs: number): void => {
-      watch = asyncScheduler.schedule(() => {
-        watch = undefined
-        const [oldest] = unconfirmed
-        if (oldest === undefined || blocked) return
-        const leftMs = oldest.since + confirmTimeoutMs - asyncScheduler.now()
-        if (leftMs > 0) arm(leftMs)
-        else fail(new Error(`no confirm for ${confirmTimeoutMs} ms`))
-      }, delayMs)
+    const oldest = (): number | undefined => {
+      const [first] = unconfirmed
+      return blocked ? undefined : first?.since
     }
+    const confirms = patience(confirmTimeoutMs, oldest, () => fail(new Error(`no confirm for ${confirmTimeoutMs} ms`)))
     const forget = (write: Write): void => {
       unconfirmed.delete(write)
       const same = sentAs.get(write.message.id)
@@ -213,7 +208,7 @@ const confirmedWriter = (
         // The channel closed in this turn; its own event tells why, unless this was first.
         return fail(error as Error)
       }
-      if (watch === undefined) arm(confirmTimeoutMs)
+      confirms.watch()
     }
     // The return comes before the confirm: a confirm alone does not say that a queue has it.
     channel.on('return', ({ properties }) => {
@@ -232,7 +227,7 @@ const confirmedWriter = (
         held.delete(write)
         publish(write)
       }
-      if (watch === undefined && unconfirmed.size > 0) arm(confirmTimeoutMs)
+      confirms.watch()
     })
     subscriber.next(
       (message) =>
@@ -243,7 +238,7 @@ const confirmedWriter = (
           return () => held.delete(write)
         }),
     )
-    return () => watch?.unsubscribe()
+    return confirms.stop
   })
 
 /**

@@ -4,6 +4,7 @@ import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
 import type { Message } from '../message.js'
 import { classify, isPoison, PulsarUnavailable, unavailable } from './pulsar-answers.js'
+import { patience } from './patience.js'
 import { reconnect } from './reconnect.js'
 import type { LinkState } from './reconnect.js'
 import { openWebSocket } from './web-socket.js'
@@ -76,19 +77,15 @@ const writerOn = (
     const out = new Map<string, Write>() // sent and unconfirmed, in order
     const held: Write[] = [] // not sent: the socket takes no more, or one goes at a time
     let number = 0
-    let watch: Subscription | undefined
     let drain: Subscription | undefined
 
-    const arm = (delayMs: number): void => {
-      watch = asyncScheduler.schedule(() => {
-        watch = undefined
-        const [oldest] = out.values()
-        if (oldest === undefined) return
-        const leftMs = oldest.since + confirmTimeoutMs - asyncScheduler.now()
-        if (leftMs > 0) arm(leftMs)
-        else subscriber.error(new PulsarUnavailable('away', `no confirm for ${confirmTimeoutMs} ms`, 0))
-      }, delayMs)
+    const oldest = (): number | undefined => {
+      const [first] = out.values()
+      return first?.since
     }
+    const receipts = patience(confirmTimeoutMs, oldest, () =>
+      subscriber.error(new PulsarUnavailable('away', `no receipt for ${confirmTimeoutMs} ms`, 0)),
+    )
     const closed = (): boolean => (suspicion.alone ? out.size > 0 : socket.bufferedBytes() > maxBufferedBytes)
     const send = (write: Write): void => {
       number += 1
@@ -99,7 +96,7 @@ const writerOn = (
       write.since = asyncScheduler.now()
       out.set(context, write)
       socket.send(frame)
-      if (watch === undefined) arm(confirmTimeoutMs)
+      receipts.watch()
     }
     const pump = (): void => {
       drain = undefined
@@ -149,7 +146,7 @@ const writerOn = (
       })
     })
     return () => {
-      watch?.unsubscribe()
+      receipts.stop()
       drain?.unsubscribe()
     }
   })
@@ -185,6 +182,71 @@ export const pulsarWebSocketWriter = (settings: PulsarWriterSettings): Connectio
         }),
         switchMap((socket) => writerOn(socket, answers, settings, suspicion, proven)),
       )
+    })
+  return reconnect(attempt, onState === undefined ? {} : { onState })
+}
+
+/** A message of a topic that is followed. */
+export interface TopicMessage {
+  readonly topic: string
+  readonly messageId: string
+  readonly payload: Buffer
+  readonly properties: Readonly<Record<string, string>>
+}
+
+/** A durable subscription that is connected. Nothing comes before it is asked for. */
+export interface TopicConsumer {
+  readonly messages: Observable<TopicMessage>
+  /** Asks for so many more. */
+  readonly permit: (count: number) => void
+  readonly accept: (messageId: string) => void
+  /** Lets the connection go; what was not accepted comes again with the next. */
+  readonly reopen: () => void
+}
+
+export interface PulsarSubscriptionSettings extends PulsarSettings {
+  /** The name under which the broker keeps our place, and the messages from it on. */
+  readonly subscription: string
+}
+
+interface ConsumerFrame {
+  readonly messageId?: string
+  readonly payload?: string
+  readonly properties?: Record<string, string>
+}
+
+const topicMessage = (topic: string, text: string): TopicMessage | undefined => {
+  const { messageId, payload = '', properties = {} } = JSON.parse(text) as ConsumerFrame
+  return messageId === undefined ? undefined : { topic, messageId, payload: Buffer.from(payload, 'base64'), properties }
+}
+
+/**
+ * Follows a topic over Pulsar's WebSocket API by a durable subscription: what is published
+ * while nobody is connected waits there. A new subscription starts with the oldest message.
+ */
+export const pulsarWebSocketSubscription = (settings: PulsarSubscriptionSettings): Observable<TopicConsumer | undefined> => {
+  const { url, topic, subscription, token, onState } = settings
+  const query = 'subscriptionType=Failover&subscriptionInitialPosition=Earliest&receiverQueueSize=10&pullMode=true'
+  const address = `${url.replace(/\/$/, '')}/ws/v2/consumer/${topicPath(topic)}/${encodeURIComponent(subscription)}?${query}`
+  const attempt = (proven: () => void): Observable<TopicConsumer> =>
+    new Observable((subscriber) => {
+      const messages = new Subject<TopicMessage>()
+      const receive = (text: string): void => {
+        const message = topicMessage(topic, text)
+        if (message === undefined) return
+        proven()
+        messages.next(message)
+      }
+      return openWebSocket(address, receive, { ...settings, headers: authorization(token) }).subscribe({
+        next: ({ send }) =>
+          subscriber.next({
+            messages,
+            permit: (count) => send(JSON.stringify({ type: 'permit', permitMessages: count })),
+            accept: (messageId) => send(JSON.stringify({ messageId })),
+            reopen: () => subscriber.error(new PulsarUnavailable('away', 'a message was released', 0)),
+          }),
+        error: (error: unknown) => subscriber.error(unavailable(error)),
+      })
     })
   return reconnect(attempt, onState === undefined ? {} : { onState })
 }
