@@ -51,7 +51,6 @@ const layers = {
 const maySettle = [
   'src/ledger.ts',
   'src/operators/{each,deliver,fan-out,best-effort,rescue,batch,join}.ts',
-  'src/sinks/websocket.ts',
 ]
 
 export default tseslint.config(

@@ -7,6 +7,7 @@ export interface Depths {
   readonly queued: () => Promise<readonly { queue: string; messages: number }[]>
   readonly spooled: () => number
   readonly streamClients: () => number
+  readonly streamClientsCut: () => number
 }
 
 /** The books as Prometheus text. Nothing is counted here: every number comes from the books when it is read. */
@@ -43,6 +44,7 @@ export const metrics = (books: Books, depths: Depths): { contentType: string; te
   counter('backhaul_purged_total', 'Messages removed by an operator', () => books.purged)
   counter('backhaul_configurations_accepted_total', 'Configuration documents kept', () => books.configurations.accepted)
   counter('backhaul_configurations_rejected_total', 'Configuration documents refused', () => books.configurations.rejected)
+  counter('backhaul_stream_clients_cut_total', 'WebSocket clients cut off because they did not read', depths.streamClientsCut)
   perPipeline('backhaul_pipeline_taken_total', 'Deliveries taken from the source', 'taken')
   perPipeline('backhaul_pipeline_accepted_total', 'Deliveries accepted', 'accepted')
   perPipeline('backhaul_pipeline_rejected_total', 'Deliveries rejected', 'rejected')

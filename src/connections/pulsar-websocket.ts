@@ -33,8 +33,8 @@ export interface PulsarWriterSettings extends PulsarSettings {
   readonly lateAnswer?: () => void
 }
 
-/** What Pulsar's server takes as one text frame, as shipped. */
-const maxFrameBytes = 1024 * 1024
+/** What Pulsar's server takes as one text frame, as shipped; whoever allows larger messages has raised it there. */
+const frameLimit = (maxMessageBytes: number): number => Math.max(1024 * 1024, Math.ceil((maxMessageBytes * 4) / 3) + 16 * 1024)
 /** A frozen peer takes nothing: beyond this, frames wait here. */
 const maxBufferedBytes = 1024 * 1024
 const drainMs = 5
@@ -74,6 +74,7 @@ const writerOn = (
   proven: () => void,
 ): Observable<Writer<Message>> =>
   new Observable((subscriber) => {
+    const maxFrameBytes = frameLimit(maxMessageBytes)
     const out = new Map<string, Write>() // sent and unconfirmed, in order
     const held: Write[] = [] // not sent: the socket takes no more, or one goes at a time
     let number = 0

@@ -1,5 +1,6 @@
-import { open } from 'node:fs/promises'
+import { mkdir, open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
+import { dirname } from 'node:path'
 import { Observable } from 'rxjs'
 import type { Subscriber } from 'rxjs'
 import type { Connection, Writer } from '../delivery.js'
@@ -72,6 +73,7 @@ const attempt = ({ file: path, key, maxBytes }: TopicLogSettings, proven: () => 
     }
     const fail = (error: unknown): void => subscriber.error(error)
     const start = async (): Promise<void> => {
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 })
       const log = await open(path, 'a+', 0o600).then(async (created) => (await created.close(), open(path, 'r+')))
       size = await wholeLines(log)
       await log.truncate(size)

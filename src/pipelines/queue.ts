@@ -1,4 +1,4 @@
-import { catchError, map, of, switchMap, take, timeout } from 'rxjs'
+import { catchError, map, of, switchMap, take, tap, timeout } from 'rxjs'
 import type { Observable } from 'rxjs'
 import { amqpReader, amqpWriter } from '../connections/amqp.js'
 import type { AmqpReader, AmqpState } from '../connections/amqp.js'
@@ -57,8 +57,15 @@ export const rabbitReader = ({ amqpUrl: urls }: Settings, onState: (state: AmqpS
   amqpReader({ urls, onState })
 
 /** A queue in a folder of this process. */
-export const embeddedQueue = (name: string, folder: string, maxBytes: number, httpAddress?: string): Queue => {
-  const { engine } = embeddedStore(folder, { maxBytes, ...(httpAddress === undefined ? {} : { httpAddress }) })
+export const embeddedQueue = (
+  name: string,
+  folder: string,
+  maxBytes: number,
+  onState: (state: AmqpState) => void = () => {},
+  httpAddress?: string,
+): Queue => {
+  const store = embeddedStore(folder, { maxBytes, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  const engine = store.engine.pipe(tap(() => onState({ kind: 'connected' })))
   const connection = embeddedQueueWriter(engine)
   return {
     name,
