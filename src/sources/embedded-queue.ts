@@ -1,4 +1,4 @@
-import { NEVER, Subscription, switchMap } from 'rxjs'
+import { dematerialize, materialize, NEVER, Subscription, switchMap } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { Source } from '../delivery.js'
 import { ledger } from '../ledger.js'
@@ -79,6 +79,8 @@ export const embeddedQueueSource = (
           }
         },
         { window, stop, ...(counts === undefined ? {} : { counts }) },
-      ),
+      ).pipe(materialize()),
     ),
+    // The queue stays open for others; this reader is done when its ledger is.
+    dematerialize(),
   )
