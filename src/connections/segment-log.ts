@@ -165,8 +165,9 @@ const readAround = async (file: LogFile, into: Buffer, position: number): Promis
   into.fill(0)
   let failed: unknown
   let good = 0
-  for (let at = 0; at < into.length; at += PAGE_BYTES) {
-    const page = into.subarray(at, at + PAGE_BYTES)
+  for (let at = 0, next = 0; at < into.length; at = next) {
+    next = at + PAGE_BYTES - ((position + at) % PAGE_BYTES)
+    const page = into.subarray(at, next)
     try {
       await readUpTo(file, page, position + at)
       good += 1
@@ -397,6 +398,7 @@ const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> =>
   segments.forEach((segment, i) => (segment.next = segments[i + 1]))
 
   let torn: Damage | undefined
+  const damages: Damage[] = []
   const cursor = createCursor(fs, () => undefined, (damage) => {
     if (damage.to <= damage.segment.verified) return
     damage.segment.verified = damage.to
@@ -407,6 +409,7 @@ const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> =>
     damagedRecords += 1
     damagedBytes += damage.to - damage.from
     lostMessages += damage.lost.to - damage.lost.from
+    damages.push(damage)
     damage.segment.damaged = true
   })
   /** Every record from here on, letting others run in between. */
@@ -436,6 +439,8 @@ const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> =>
   let bytes = 0
   let runs: Run[] = []
   let runsLimit = REACH
+  /** Damage that came before the last mark, which still counts its messages. */
+  let counted = 0
   let genuine = 0
   if (origin !== undefined) {
     cursor.seek(origin, SEGMENT_HEADER_BYTES, origin.first)
@@ -447,6 +452,7 @@ const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> =>
         floor = Math.max(floor, mark.floor)
         depth = mark.depth
         bytes = mark.bytes
+        counted = damages.length
         for (const run of mark.runs) runs.push(run)
         if (runs.length > runsLimit) {
           runs = tidy(runs, floor)
@@ -459,6 +465,15 @@ const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> =>
       return true
     })
     await cursor.close()
+    runs = tidy(runs, floor)
+    for (const { from, to, lost } of damages.slice(0, counted)) {
+      let gone = 0
+      for (let seq = Math.max(lost.from, floor); seq < lost.to; seq += 1) {
+        if (!runs.some((run) => run.from <= seq && seq < run.to)) gone += 1
+      }
+      depth = Math.max(0, depth - gone)
+      if (gone > 0) bytes = Math.max(0, bytes - (to - from - gone * RECORD_HEADER_BYTES))
+    }
   }
   const last = segments.at(-1)
   if (last !== undefined) {
@@ -538,6 +553,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
   let reach: Outside[] = []
   let head = 0
   const unsettled = new Map<number, Outside>()
+  let unsettledBytes = 0
   let waiting: { max: number; subscriber: Subscriber<readonly Entry[]> } | undefined
   let loading = false
   let pumping = false
@@ -583,8 +599,11 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
       const record = cursor.step()
       if (typeof record === 'string') {
         raiseFloor()
-        // Nothing is left, whatever damage has made of the count.
-        if (record === 'end' && head === reach.length && cursor.expected() === nextSeq) depth = bytes = 0
+        if (record === 'end' && cursor.expected() === nextSeq) {
+          // All that is pending is outside: exact, whatever damage has made of the counts.
+          depth = unsettled.size
+          bytes = unsettledBytes
+        }
         return entries.length > 0 ? entries : record
       }
       if (record.kind !== MESSAGE || skips(record.seq)) continue
@@ -594,6 +613,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
       const outside: Outside = { from: seq, to: seq + 1, settled: false, bytes: size, segment: cursor.segment()!, at }
       reach.push(outside)
       unsettled.set(seq, outside)
+      unsettledBytes += size
       entries.push({ seq, body, headers })
     }
     raiseFloor()
@@ -646,6 +666,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
     reach = []
     head = 0
     unsettled.clear()
+    unsettledBytes = 0
     pump()
   }
 
@@ -847,7 +868,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
     skip = []
     cursor.seek(last, last.length, nextSeq)
     depth = unsettled.size
-    bytes = [...unsettled.values()].reduce((sum, outside) => sum + outside.bytes, 0)
+    bytes = unsettledBytes
     raiseFloor()
     complete = true
     return removed
@@ -883,7 +904,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
           await attempt(fs.remove(reservePath))
           markDue = complete || fresh.length > 0
         }
-        refuse(error, batch)
+        if (batch.length > 0) refuse(error, batch)
         asked.forEach((subscriber) => subscriber.error(error))
         if (!markDue && (complete || fresh.length > 0)) markWithin(RETRY_MS)
       }
@@ -957,7 +978,8 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
         const size = RECORD_HEADER_BYTES + body.length + headers.length
         const usedBytes = diskBytes + queuedBytes
         if (headers.length > MAX_HEADERS_BYTES) return subscriber.error(new RangeError('headers of 16 MiB or more'))
-        if (usedBytes + size > maxBytes) return subscriber.error(new QueueFull(maxBytes, usedBytes))
+        // With room for the mark, and for the page that a new segment takes.
+        if (usedBytes + size + 2 * PAGE_BYTES > maxBytes) return subscriber.error(new QueueFull(maxBytes, usedBytes))
         queuedBytes += size
         queue.push({ body, headers, bytes: size, subscriber })
         kick()
@@ -983,6 +1005,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
       outside.settled = true
       depth -= 1
       bytes -= outside.bytes
+      unsettledBytes -= outside.bytes
       addRun(fresh, seq, seq + 1)
       const held = reach.length - head >= REACH
       raiseFloor()

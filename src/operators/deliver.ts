@@ -62,15 +62,10 @@ export const deliver =
         written.delete(entry)
         bytesOut -= entry.bytes
         const { delivery, attempts, since } = entry
+        const durationMs = asyncScheduler.now() - since
+        // The receipt first: the last settlement may complete the source, and us with it.
+        subscriber.next({ sink, value: delivery.value, outcome, attempts, durationMs, state })
         delivery.settle(outcome)
-        subscriber.next({
-          sink,
-          value: delivery.value,
-          outcome,
-          attempts,
-          durationMs: asyncScheduler.now() - since,
-          state,
-        })
         pump()
       }
       /** Takes everything unconfirmed back, in front of what was never written. */

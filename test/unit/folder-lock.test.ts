@@ -15,7 +15,11 @@ afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
 const take = (where = folder, holder?: Holder): Promise<Lock> => firstValueFrom(lockFolder(where, holder))
 const free = (lock: Lock): Promise<unknown> => lastValueFrom(lock.release(), { defaultValue: undefined })
-const refusal = (where = folder): Promise<unknown> => take(where).then(() => undefined, (error: unknown) => error)
+const refusal = (where = folder): Promise<unknown> =>
+  take(where).then(
+    (lock) => free(lock).then(() => undefined),
+    (error: unknown) => error,
+  )
 
 /** Binds the same socket from another process, as a holder would. */
 const otherHolder = async (name: string) => {

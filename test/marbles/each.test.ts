@@ -1,0 +1,106 @@
+import { concat, delay, EMPTY, from, map, of, throwError } from 'rxjs'
+import { describe, expect, it } from 'vitest'
+import { accepted, rejected, Rejection, released } from '../../src/delivery.js'
+import type { Delivery, Outcome } from '../../src/delivery.js'
+import { each } from '../../src/operators/each.js'
+import { marbles, settleAfter } from './kit.js'
+
+describe('each', () => {
+  for (const row of ['|', '-', 'a|', 'a-b-c|', 'a-#'])
+    marbles(`gives what its step gives, one for one: ${row}`, ({ queue, expectObservable }) => {
+      expectObservable(queue(row).deliveries.pipe(each((value) => [value]), settleAfter(0))).toBe(row)
+    })
+  marbles('passes the settlement on', ({ queue, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('a--b')
+    expectRow(settled, '                    --a--b')
+    expectObservable(deliveries.pipe(each((value) => [value]), settleAfter(2))).toBe('a--b')
+  })
+  marbles('accepts and counts what its step filters', ({ queue, expectObservable, expectRow, flush }) => {
+    const filtered: string[] = []
+    const { deliveries, settled, counts } = queue('abc')
+    expectRow(settled, '                            abc')
+    const even = each<string, string>((value) => (value === 'b' ? [value] : []), { filtered: (value) => filtered.push(value) })
+    expectObservable(deliveries.pipe(even, settleAfter(0))).toBe('-b-')
+    flush()
+    expect(filtered).toEqual(['a', 'c'])
+    expect(counts).toMatchObject({ taken: 3, accepted: 3, unsettled: 0 })
+  })
+  marbles('settles a split once, after the last part, with the worst of its answers', ({ queue, expectObservable, expectRow, flush }) => {
+    const outcomes: Record<string, Outcome> = { 1: accepted, 2: rejected('no', 'test'), 3: accepted }
+    const { deliveries, settled, counts } = queue('a-----')
+    expectRow(settled, '                              -A')
+    const parts = deliveries.pipe(
+      each(() => ['1', '2', '3']),
+      map(({ value, settle }) => ({ value, settle: () => settle(outcomes[value] as Outcome) })),
+      settleAfter(1),
+    )
+    expectObservable(parts).toBe('(123)')
+    flush()
+    expect(counts).toMatchObject({ taken: 1, rejected: 1 })
+  })
+  marbles('settles a split into parts that come over time after the last of them', ({ queue, expectObservable, expectRow, cold }) => {
+    const { deliveries, settled } = queue('a')
+    expectRow(settled, '                    -------a')
+    expectObservable(deliveries.pipe(each(() => cold('1-2--3|')), settleAfter(2))).toBe('1-2--3')
+  })
+  marbles('rejects what its step throws at, and goes on', ({ queue, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('abc')
+    expectRow(settled, '                    aBc')
+    const step = (value: string) => {
+      if (value === 'b') throw new Rejection('bad')
+      return [value]
+    }
+    expectObservable(deliveries.pipe(each(step), settleAfter(0))).toBe('a-c')
+  })
+  marbles('rejects what its step errors for, also after a part of it went on', ({ queue, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('a--')
+    expectRow(settled, '                    ---A')
+    expectObservable(deliveries.pipe(each(() => concat(of('1'), throwError(() => new Error('x')).pipe(delay(0)))), settleAfter(3))).toBe('1')
+  })
+  marbles('lets a released part release the whole', ({ queue, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('a')
+    expectRow(settled, '                    *')
+    expectObservable(deliveries.pipe(each(() => ['1']), settleAfter(0, released(false)))).toBe('1')
+  })
+  marbles('keeps the order while a step takes time: the next begins when this one has completed', ({ queue, cold, expectObservable, expectSubscriptions }) => {
+    const slow = cold('---1|')
+    const quick = cold('2|')
+    expectSubscriptions(slow.subscriptions).toBe(' ^---!')
+    expectSubscriptions(quick.subscriptions).toBe('----^!')
+    expectObservable(queue('ab').deliveries.pipe(each((value) => (value === 'a' ? slow : quick)), settleAfter(0))).toBe('---12')
+  })
+  marbles('ends its step, and settles nothing, when it is unsubscribed', ({ queue, cold, expectObservable, expectSubscriptions, expectRow }) => {
+    const step = cold('------1|')
+    const { deliveries, settled } = queue('a')
+    expectRow(settled, '                    ---*')
+    expectObservable(deliveries.pipe(each(() => step)), '---!').toBe('')
+    expectSubscriptions(step.subscriptions).toBe('^--!')
+  })
+  marbles('completes after its last step', ({ queue, cold, expectObservable }) => {
+    expectObservable(queue('a|').deliveries.pipe(each(() => cold('---1|')), settleAfter(0))).toBe('---1|')
+  })
+
+  it('runs 100,000 synchronous steps in order without nesting, arrays and observables alike', () => {
+    for (const step of [(n: number) => [n], (n: number) => of(n), (n: number) => (n % 2 === 0 ? EMPTY : [n])]) {
+      let depth = 0
+      let deepest = 0
+      const seen: number[] = []
+      let answers = 0
+      from(Array.from({ length: 100_000 }, (_, n) => n))
+        .pipe(
+          map((value): Delivery<number> => ({ value, settle: () => (answers += 1) })),
+          each(step),
+        )
+        .subscribe(({ value, settle }) => {
+          depth += 1
+          deepest = Math.max(deepest, depth)
+          seen.push(value)
+          settle(accepted)
+          depth -= 1
+        })
+      expect(deepest).toBe(1)
+      expect(answers).toBe(100_000)
+      expect(seen.every((value, i) => i === 0 || value > (seen[i - 1] as number))).toBe(true)
+    }
+  })
+})

@@ -1,0 +1,184 @@
+import { Observable, Subject, tap } from 'rxjs'
+import { describe, expect, it } from 'vitest'
+import type { Delivery } from '../../src/delivery.js'
+import { accepted, rejected, released } from '../../src/delivery.js'
+import { ledger, newCounts } from '../../src/ledger.js'
+import { marbles, settleAfter } from './kit.js'
+
+describe('ledger', () => {
+  marbles('gives nothing for an empty source, and completes', ({ queue, expectObservable }) => {
+    expectObservable(queue('|').deliveries).toBe('|')
+  })
+  marbles('waits as long as its source does', ({ queue, expectObservable }) => {
+    expectObservable(queue('-').deliveries).toBe('-')
+  })
+  marbles('completes after its source has ended and the last delivery is settled', ({ queue, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('a-b|')
+    expectRow(settled, '----a-b')
+    expectObservable(deliveries.pipe(settleAfter(4))).toBe('a-b---|')
+  })
+  marbles('passes an error of its far end on', ({ queue, expectObservable }) => {
+    expectObservable(queue('a-#').deliveries.pipe(settleAfter(0))).toBe('a-#')
+  })
+  marbles('never has more outside than its window: demand follows settlement', ({ queue, expectObservable, expectRow, flush }) => {
+    const { deliveries, settled, most } = queue('abcd', { window: 2 })
+    expectRow(settled, '---ab-cd')
+    expectObservable(deliveries.pipe(settleAfter(3))).toBe('ab-cd')
+    flush()
+    expect(most()).toBe(2)
+  })
+  marbles('takes nothing after stop, and completes with the last settlement', ({ queue, hot, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('a-b-c-d', { stop: hot('---s') })
+    expectRow(settled, '----a-b')
+    expectObservable(deliveries.pipe(settleAfter(4))).toBe('a-b---|')
+  })
+  marbles('completes at once when it is stopped with nothing outside', ({ queue, hot, expectObservable }) => {
+    expectObservable(queue('a------', { stop: hot('---s') }).deliveries.pipe(settleAfter(1))).toBe('a--|')
+  })
+  marbles('never opens its far end when it was stopped before', ({ expectObservable, cold }) => {
+    let opened = false
+    const source = ledger(() => ((opened = true), { settled: () => undefined, close: () => undefined }), { window: 1, stop: cold('(s|)').pipe(tap()) })
+    expectObservable(source).toBe('|')
+    void opened
+  })
+  marbles('releases everything unsettled when it is unsubscribed', ({ queue, expectObservable, expectRow, flush }) => {
+    const { deliveries, settled, counts } = queue('abc')
+    expectRow(settled, '-----(***)')
+    expectObservable(deliveries.pipe(settleAfter(90)), '-----!').toBe('abc')
+    flush()
+    expect(counts).toMatchObject({ taken: 3, accepted: 0, released: 3, unsettled: 0 })
+  })
+  marbles('counts an answer that comes after the cancel as stale, and sends it nowhere', ({ queue, expectObservable, flush }) => {
+    const out: Delivery<string>[] = []
+    const { deliveries, counts } = queue('ab')
+    expectObservable(deliveries.pipe(tap((delivery) => out.push(delivery))).pipe(settleAfter(90)), '---!').toBe('ab')
+    flush()
+    out.forEach(({ settle }) => settle(accepted))
+    expect(counts).toMatchObject({ accepted: 0, released: 2, stale: 2 })
+  })
+})
+
+/** A far end that is called by hand. */
+const byHand = (window = 10, stop?: Observable<unknown>) => {
+  const counts = newCounts()
+  const told: string[] = []
+  const out: Delivery<string>[] = []
+  let take: (value: string) => boolean = () => false
+  let room = () => 0
+  let disown = () => {}
+  let done = false
+  const subscription = ledger<string, string>(
+    (book) => {
+      take = (value) => book.take(value, value)
+      room = book.room
+      disown = book.disown
+      return {
+        settled: (tag, { kind }) => told.push(`${tag} ${kind}`),
+        idle: () => told.push('idle'),
+        stop: () => told.push('stop'),
+        close: () => told.push('close'),
+      }
+    },
+    { window, counts, ...(stop === undefined ? {} : { stop }) },
+  ).subscribe({ next: (delivery) => out.push(delivery), complete: () => (done = true) })
+  return { counts, told, out, take: (value: string) => take(value), room: () => room(), disown: () => disown(), subscription, done: () => done }
+}
+
+describe('ledger, by hand', () => {
+  it('counts the first answer alone', () => {
+    const { out, take, told, counts } = byHand()
+    take('a')
+    out[0]?.settle(rejected('no', 'test'))
+    out[0]?.settle(accepted)
+    expect(told).toEqual(['a rejected', 'idle'])
+    expect(counts).toMatchObject({ taken: 1, rejected: 1, accepted: 0, stale: 1, unsettled: 0 })
+  })
+
+  it('refuses what is beyond its window, and has room again after an answer', () => {
+    const { out, take, room } = byHand(2)
+    expect([take('a'), take('b'), take('c')]).toEqual([true, true, false])
+    expect(room()).toBe(0)
+    out[0]?.settle(accepted)
+    expect(room()).toBe(1)
+    expect(take('c')).toBe(true)
+  })
+
+  it('takes nothing new after a loss until everything that was outside has been answered', () => {
+    const { out, take, disown, room, counts, told } = byHand(5)
+    take('a')
+    take('b')
+    disown()
+    expect(counts).toMatchObject({ taken: 2, released: 2, unsettled: 0 })
+    expect([room(), take('c')]).toEqual([0, false])
+    out[0]?.settle(accepted)
+    expect(take('c')).toBe(false)
+    out[1]?.settle(accepted)
+    expect(told).toEqual(['idle'])
+    expect(counts).toMatchObject({ accepted: 0, stale: 2 })
+    expect([room(), take('a')]).toEqual([5, true])
+  })
+
+  it('closes once, after it has stopped', () => {
+    const { subscription, told } = byHand()
+    subscription.unsubscribe()
+    subscription.unsubscribe()
+    expect(told).toEqual(['stop', 'close'])
+  })
+
+  it('does not throw into the pipeline when its far end cannot be told', () => {
+    const counts = newCounts()
+    const out: Delivery<number>[] = []
+    ledger<number>(
+      (book) => {
+        book.take(1, undefined)
+        return {
+          settled: () => {
+            throw new Error('the channel is closed')
+          },
+          close: () => undefined,
+        }
+      },
+      { window: 1, counts },
+    ).subscribe((delivery) => out.push(delivery))
+    expect(() => out[0]?.settle(released(false))).not.toThrow()
+    expect(counts.stale).toBe(1)
+  })
+
+  it('gives out a synchronous source of 100,000 in order, without nesting, while each is settled at once', () => {
+    const seen: number[] = []
+    let depth = 0
+    let deepest = 0
+    let next = 0
+    ledger<number>(
+      (book) => {
+        const give = (): void => {
+          while (next < 100_000 && book.room() > 0) book.take(next++, undefined)
+          if (next === 100_000) book.end()
+        }
+        give()
+        return { settled: give, close: () => undefined }
+      },
+      { window: 10 },
+    ).subscribe(({ value, settle }) => {
+      depth += 1
+      deepest = Math.max(deepest, depth)
+      seen.push(value)
+      settle(accepted)
+      depth -= 1
+    })
+    expect(seen).toHaveLength(100_000)
+    expect(seen.every((value, i) => value === i)).toBe(true)
+    expect(deepest).toBe(1)
+  })
+
+  it('is stopped by the first sign of stop, and completes when the last answer is in', () => {
+    const stop = new Subject<void>()
+    const { out, take, told, done } = byHand(10, stop)
+    take('a')
+    stop.next()
+    expect([take('b'), done()]).toEqual([false, false])
+    out[0]?.settle(accepted)
+    expect(done()).toBe(true)
+    expect(told).toEqual(['stop', 'a accepted', 'idle', 'close'])
+  })
+})
