@@ -48,6 +48,11 @@ describe('deliver', () => {
     expectRow(writes, '                        abc----(acd)')
     expectObservable(queue('abc-d').deliveries.pipe(deliver(connection, sink()), letters)).toBe('--b-----(cd)a')
   })
+  marbles('writes what was written and lost before what waited for the window', ({ queue, far, expectObservable, expectRow }) => {
+    const { connection, writes } = far('w---v', { a: ['silent', 9], b: ['silent', 9] })
+    expectRow(writes, '                        ab--(ab)')
+    expectObservable(queue('abc').deliveries.pipe(deliver(connection, sink({ window: 2 })), letters), '-------!').toBe('')
+  })
   marbles('ignores a confirm for a write of a writer that is gone', ({ queue, far, expectObservable, expectRow }) => {
     const { deliveries, settled } = queue('a')
     const { connection, writes } = far('w-x--v', { a: [3, 4] })

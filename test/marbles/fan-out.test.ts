@@ -64,6 +64,9 @@ describe('bestEffort', () => {
     flush()
     expect(count(), 'two beyond the buffer, two lost on cancel').toBe(4)
   })
+  marbles('gives its sink the oldest when it had to drop', ({ queue, far, expectObservable }) => {
+    expectObservable(queue('abc').deliveries.pipe(bestEffort(deliver(far('---w').connection, { sink: '1' }), { buffer: 2, dropped: () => undefined }), letters)).toBe('----(kl)', names)
+  })
   marbles('lets its sink go on for the linger after the source has ended, and counts the rest', ({ queue, far, expectObservable, flush }) => {
     const { count, drop } = dropped()
     const sink = deliver(far('w', { a: 3, b: 'silent' }).connection, { sink: '1' })

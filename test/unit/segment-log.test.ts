@@ -349,13 +349,39 @@ describe('sequence numbers', () => {
     const seqs = await putAll(first, texts(0, 5))
     await done(first.close())
     const [name] = segmentsIn() as [string]
-    writeFileSync(join(folder, name), Buffer.alloc(500, 0x5a))
+    writeFileSync(join(folder, name), Buffer.alloc(10, 0x5a))
     const second = await open()
     expect(await put(second, 'new')).toBeGreaterThan(Math.max(...seqs))
     expect(readdirSync(folder)).toContain(`${name}.damaged`)
     expect((await readAll(second)).map(text)).toEqual(['new'])
     expect(second.stats().damagedRecords).toBeGreaterThan(0)
   })
+})
+
+it('a new segment is synced before it gets its name, and its folder after', async () => {
+  const happened: string[] = []
+  const fs: LogFileSystem = {
+    ...nodeFileSystem,
+    open: async (path, how) => {
+      const file = await nodeFileSystem.open(path, how)
+      const sync = async (): Promise<void> => {
+        await file.sync()
+        happened.push(`sync ${basename(path)}`)
+      }
+      return { ...file, sync }
+    },
+    rename: async (from, to) => {
+      happened.push(`rename ${basename(from)}`)
+      await nodeFileSystem.rename(from, to)
+    },
+    syncFolder: async (path) => {
+      happened.push('sync folder')
+      await nodeFileSystem.syncFolder(path)
+    },
+  }
+  await open({ fs, reserveBytes: 0 })
+  const segment = `${segmentsIn()[0]!}.new`
+  expect(happened.slice(-3)).toEqual([`sync ${segment}`, `rename ${segment}`, 'sync folder'])
 })
 
 describe('one folder', () => {
@@ -478,6 +504,27 @@ describe('a failed sync', () => {
       expect(again.stats()).toMatchObject({ depth: 6, damagedRecords: 0 })
     })
   }
+
+  it('refuses what waits behind it too, so that nothing overtakes', async () => {
+    const { fs, faults } = faultyDisk()
+    const engine = await open({ fs })
+    let failSync = (): void => undefined
+    let syncing = false
+    faults.sync = () =>
+      new Promise((_resolve, reject) => {
+        syncing = true
+        failSync = () => reject(fault('EIO'))
+      })
+    const first = failure(engine.append(Buffer.from('first')))
+    await expect.poll(() => syncing).toBe(true)
+    const behind = failure(engine.append(Buffer.from('behind')))
+    delete faults.sync
+    failSync()
+    expect(await first).toMatchObject({ code: 'BACKHAUL_QUEUE_IO' })
+    expect(await behind).toMatchObject({ code: 'BACKHAUL_QUEUE_IO' })
+    await put(engine, 'again')
+    expect((await readAll(engine)).map(text)).toEqual(['again'])
+  })
 
   it('leaves the refused batch out after a crash right behind it', async () => {
     const { fs, faults } = faultyDisk()
@@ -624,6 +671,31 @@ describe('after damage', () => {
     const third = await open()
     expect((await readAll(third)).map(text)).toEqual(['one', 'two', 'neighbour'])
     expect(third.stats()).toMatchObject({ damagedRecords: 1, lostMessages: 1 })
+  })
+
+  it('a record repeated over its neighbour is damage, not a message', async () => {
+    const { whole, name } = await smallLog()
+    const bytes = Buffer.from(whole.get(name)!)
+    const [one, other] = [bytes.indexOf('m3'), bytes.indexOf('m4')] as [number, number]
+    bytes.copy(bytes, other - 24, one - 24, one + 9)
+    restore(new Map([...whole, [name, bytes]]))
+    const engine = await open({ reserveBytes: 0 })
+    expect((await readAll(engine)).map((entry) => text(entry).slice(0, 2))).toEqual(['m0', 'm2', 'm3', 'm5'])
+    expect(engine.stats()).toMatchObject({ depth: 4, damagedRecords: 1, lostMessages: 1 })
+  })
+
+  it('a deleted segment that comes back brings no message back', async () => {
+    const first = await open({ segmentBytes: 16 * 1024, settleMs: 1 })
+    for (let i = 0; i < 5; i += 1) await putAll(first, texts(i * 10, i * 10 + 10, 1000))
+    const old = new Map(segmentsIn().slice(0, -1).map((name) => [name, readFileSync(join(folder, name))]))
+    settleAll(first, await readAll(first))
+    await expect.poll(() => segmentsIn().length).toBe(1)
+    await put(first, 'left')
+    await done(first.close())
+    for (const [name, bytes] of old) writeFileSync(join(folder, name), bytes)
+    const second = await open()
+    expect((await readAll(second)).map(text)).toEqual(['left'])
+    expect(segmentsIn().filter((name) => old.has(name))).toEqual([])
   })
 
   it('many restarts without a message leave one segment', async () => {

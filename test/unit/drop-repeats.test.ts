@@ -1,0 +1,29 @@
+import { describe, expect, it } from 'vitest'
+import { recent } from '../../src/operators/drop-repeats.js'
+
+const message = (id: string, digest?: string) => ({ id, body: Buffer.from('{}'), properties: {}, ...(digest === undefined ? {} : { digest }) })
+
+describe('recent', () => {
+  it('takes a message for a repeat when both its id and its digest were confirmed', () => {
+    const { has, add } = recent()
+    add(message('a', 'x'))
+    expect(has(message('a', 'x'))).toBe(true)
+    expect(has(message('a', 'y')), 'same id, other bytes').toBe(false)
+    expect(has(message('b', 'x')), 'same bytes, other id').toBe(false)
+  })
+
+  it('never takes a message without our digest for a repeat', () => {
+    const { has, add } = recent()
+    add(message('a'))
+    expect(has(message('a'))).toBe(false)
+  })
+
+  it('forgets the oldest beyond its size, and a confirm makes young again', () => {
+    const { has, add } = recent(2)
+    add(message('a', 'x'))
+    add(message('b', 'x'))
+    add(message('a', 'x'))
+    add(message('c', 'x'))
+    expect([has(message('a', 'x')), has(message('b', 'x')), has(message('c', 'x'))]).toEqual([true, false, true])
+  })
+})
