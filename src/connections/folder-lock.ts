@@ -8,10 +8,10 @@
  * one, and the file is taken over.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, readlink, rename, stat, unlink } from 'node:fs/promises'
+import { mkdir, open, readFile, readlink, realpath, rename, unlink } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
-import { from, Observable } from 'rxjs'
+import { defer, ignoreElements, Observable } from 'rxjs'
 
 export interface Holder {
   readonly pid: number
@@ -95,9 +95,8 @@ const writeLock = async (path: string, own: LockFile): Promise<void> => {
 
 const acquire = async (folder: string, holder: Holder): Promise<Lock> => {
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  const { dev, ino } = await stat(folder, { bigint: true })
-  // Not the path: one folder has several names under bind mounts and links.
-  const name = `backhaul-${createHash('sha256').update(`${dev}:${ino}`).digest('hex').slice(0, 32)}`
+  // Links are one folder. Two names of one bind mount are not seen here: the file tells of those.
+  const name = `backhaul-${createHash('sha256').update(await realpath(folder)).digest('hex').slice(0, 32)}`
   const path = join(folder, 'lock')
   if (held.has(name)) throw new FolderInUse(folder, await readLock(path))
   held.add(name)
@@ -131,7 +130,7 @@ const acquire = async (folder: string, holder: Holder): Promise<Lock> => {
     let freed: Promise<void> | undefined
     return {
       release: () =>
-        new Observable<never>((subscriber) => from((freed ??= free())).subscribe({ error: (e) => subscriber.error(e), complete: () => subscriber.complete() })),
+        defer(() => (freed ??= free())).pipe(ignoreElements()),
     }
   } catch (error) {
     server?.close()

@@ -88,6 +88,6 @@ export const intake = <T>({
         admit()
         return () => line.delete(offer)
       }),
-    full: () => line.size > 0 || (book !== undefined && book.room() <= 0),
+    full: () => !over && (line.size > 0 || (book !== undefined && book.room() <= 0)),
   }
 }

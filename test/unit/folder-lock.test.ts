@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, realpathSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { firstValueFrom, lastValueFrom } from 'rxjs'
@@ -114,8 +114,7 @@ it('a live holder that only the file tells of is respected', async () => {
 
 it.runIf(process.platform === 'linux')('the socket of another process holds the folder, and a killed one frees it', async () => {
   const { createHash } = await import('node:crypto')
-  const { dev, ino } = statSync(folder, { bigint: true })
-  const child = await otherHolder(`backhaul-${createHash('sha256').update(`${dev}:${ino}`).digest('hex').slice(0, 32)}`)
+  const child = await otherHolder(`backhaul-${createHash('sha256').update(realpathSync(folder)).digest('hex').slice(0, 32)}`)
   expect(await refusal()).toBeInstanceOf(FolderInUse)
   const gone = once(child, 'exit')
   child.kill('SIGKILL')

@@ -225,7 +225,7 @@ describe('reading', () => {
     const more = firstValueFrom(engine.next(10_000))
     out.slice(1).forEach(({ seq }) => engine.settle(seq))
     let came = false
-    void more.then(() => (came = true))
+    void more.then(() => (came = true), () => undefined)
     await new Promise((resolve) => setImmediate(resolve))
     expect(came).toBe(false)
     engine.settle(out[0]!.seq)
