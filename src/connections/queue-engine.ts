@@ -23,7 +23,7 @@ export interface QueueStats {
   readonly usedBytes: number
   /** Given out by `next` and not settled. */
   readonly unsettled: number
-  /** Places with broken bytes, each stepped around; the bytes are kept aside until the next few. */
+  /** Places with broken bytes, each stepped around; the last few segments that had some are kept aside. */
   readonly damagedRecords: number
   readonly damagedBytes: number
   /** Messages missing because of it, as far as their numbers tell. */
@@ -49,7 +49,8 @@ export interface QueueEngine {
    * sync that covers it, and always before `next` can give it out.
    *
    * **Fails** with `QueueFull` (at once when `maxBytes` is reached) or `QueueFailed`; then
-   * nothing was kept. Unsubscribing takes nothing back: the message may be kept.
+   * nothing was kept. Unsubscribing takes nothing back: the message may be kept. The bytes
+   * are not copied before the write: leave them as they are until it answers.
    */
   readonly append: (body: Uint8Array, headers?: Uint8Array) => Observable<number>
   /**

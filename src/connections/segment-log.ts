@@ -413,13 +413,13 @@ const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> =>
     damage.segment.damaged = true
   })
   /** Every record from here on, letting others run in between. */
-  const walk = async (visit: (record: StoredRecord) => boolean): Promise<void> => {
+  const walk = async (visit: (record: StoredRecord) => void): Promise<void> => {
     for (let steps = 1; ; steps += 1) {
       const record = cursor.step()
       if (record === 'end') return
       if (record === 'load') await cursor.load()
-      else if (!visit(record)) return
-      else if (steps % 4096 === 0) await tick()
+      else visit(record)
+      if (steps % 4096 === 0) await tick()
     }
   }
 
@@ -462,7 +462,6 @@ const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> =>
         depth += 1
         bytes += record.body.length + record.headers.length
       }
-      return true
     })
     await cursor.close()
     runs = tidy(runs, floor)
@@ -544,12 +543,12 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
   let syncErrors = 0
   let closed = false
 
-  // ---- reading: the cursor, what is outside, and what to skip further on
-
   let tail: { segment: Segment; at: number; bytes: Buffer }[] = []
   let tailBytes = 0
   let floor = found.floor
+  /** Settled beyond the cursor. */
   let skip = found.runs
+  /** From the oldest unsettled, at `head`, up to the cursor. */
   let reach: Outside[] = []
   let head = 0
   const unsettled = new Map<number, Outside>()
@@ -669,8 +668,6 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
     unsettledBytes = 0
     pump()
   }
-
-  // ---- writing: batches, marks, segments
 
   let active: { segment: Segment; file: LogFile } | undefined
   let queue: Appending[] = []
