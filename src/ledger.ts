@@ -57,7 +57,7 @@ export const ledger = <T, Tag = undefined>(
 ): Source<T> =>
   new Observable<Delivery<T>>((subscriber) => {
     const waiting: Delivery<T>[] = [] // taken, not yet emitted
-    let far: FarEnd<Tag> | undefined
+    let far: FarEnd<Tag> | undefined = undefined
     let outside = 0 // given out or waiting, and not answered by anyone
     let owned = 0 // those of them that the far end still waits for
     let generation = 0 // grows with each loss

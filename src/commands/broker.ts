@@ -1,10 +1,10 @@
 /** `backhaul broker …`: RabbitMQ's own tools, with the waiting, the asking and the exit codes done. */
 import { Command, InvalidArgumentError, Option } from 'commander'
 import {
-  EMPTY, Observable, asyncScheduler, catchError, concat, connect, defer, filter, ignoreElements, interval, lastValueFrom,
+  EMPTY, asyncScheduler, catchError, concat, connect, defer, filter, ignoreElements, interval, lastValueFrom,
   map, merge, of, reduce, retry, switchMap, take, takeUntil, tap, throwError, timer,
 } from 'rxjs'
-import type { SchedulerLike } from 'rxjs'
+import type { SchedulerLike , Observable} from 'rxjs'
 import { findTool, runTool, shown } from '../connections/rabbitmqctl.js'
 import type { Host, RunOptions, ToolName } from '../connections/rabbitmqctl.js'
 
@@ -118,7 +118,7 @@ const stopLimitMs = 60_000
  * a shell once more, where `$`, a backquote and a backslash would be run instead of passed on.
  */
 const safeWord = (host: Host, what: string) => (word: string): string => {
-  // eslint-disable-next-line no-control-regex
+   
   if (/[\0-\x1f\x7f]/.test(word)) throw new InvalidArgumentError(`${what} must not have control characters.`)
   if (host.platform !== 'win32' && /[$`\\]/.test(word)) {
     throw new InvalidArgumentError(`${what} must not have $, \` or \\: rabbitmqctl's wrapper would run them in a shell.`)

@@ -65,7 +65,7 @@ const closeModel = (model: ChannelModel): void => {
   const { stream } = model.connection as unknown as { stream: { destroy: () => void } }
   const late = asyncScheduler.schedule(() => stream.destroy(), closeGraceMs)
   const close = async (): Promise<void> => {
-    await Promise.allSettled(closing.get(model) ?? [])
+    await Promise.allSettled([...(closing.get(model) ?? [])])
     await model.close()
   }
   close()

@@ -131,8 +131,8 @@ export const shown = (
   host: Host, file: string, args: readonly string[], env: Readonly<Record<string, string>> = {},
 ): string => {
   const windows = host.platform === 'win32'
-  const { dirname, parse } = windows ? win32 : posix
-  const words = [pathFolders(host).includes(dirname(file)) ? parse(file).name : file, ...args]
+  const path = windows ? win32 : posix
+  const words = [pathFolders(host).includes(path.dirname(file)) ? path.parse(file).name : file, ...args]
   const set = Object.entries(env).map(([name, value]) => (windows ? `set "${name}=${value}" && ` : `${name}=${value} `))
   return set.join('') + (windows ? cmdLine(words) : words.map(posixWord).join(' '))
 }

@@ -17,12 +17,6 @@ export interface ConfigurationConsumer<T extends TopicMessage> {
   readonly reopen: () => void
 }
 
-/** The topic that a device's configuration comes on. */
-export const configurationTopic = (serial: string): string => {
-  if (!/^[A-Za-z0-9][\w.-]{0,127}$/.test(serial)) throw new Error('a serial is 1 to 128 letters, digits, dots, dashes, underscores')
-  return `persistent://public/default/ffc-configuration-${serial}`
-}
-
 /**
  * Follows a configuration topic, one document at a time.
  *

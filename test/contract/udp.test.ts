@@ -1,7 +1,6 @@
 import { createSocket } from 'node:dgram'
 import type { Socket } from 'node:dgram'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
 import { from, lastValueFrom, map, toArray } from 'rxjs'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Outcome } from '../../src/delivery.js'
@@ -22,7 +21,7 @@ const listener = async () => {
     while (received.length < count) await once(socket, 'message', { signal: AbortSignal.timeout(5000) })
     return received
   }
-  return { target: `127.0.0.1:${(socket.address() as AddressInfo).port}`, received, until }
+  return { target: `127.0.0.1:${(socket.address()).port}`, received, until }
 }
 
 const run = async (bodies: readonly Buffer[], targets: readonly string[]) => {

@@ -1,4 +1,5 @@
-import { Observable, Subject, tap } from 'rxjs'
+import type { Observable} from 'rxjs';
+import { Subject, tap } from 'rxjs'
 import { describe, expect, it } from 'vitest'
 import type { Delivery } from '../../src/delivery.js'
 import { accepted, rejected, released } from '../../src/delivery.js'

@@ -1,6 +1,5 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
-import type { AddressInfo } from 'node:net'
 import amqp from 'amqplib'
 import { afterAll, afterEach, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
@@ -86,7 +85,7 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     target.on('message', (datagram) => datagrams.push(datagram))
     target.bind(0, '127.0.0.1')
     await once(target, 'listening')
-    const { port } = target.address() as AddressInfo
+    const { port } = target.address()
     const { daemon, topic } = await start({ BACKHAUL_UDP: `127.0.0.1:${port}` })
     await daemon.post('{"n":1}')
     await daemon.post(`{"n":2,"pad":"${'x'.repeat(66_000)}"}`)
@@ -101,7 +100,7 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     const dead = createSocket('udp4')
     dead.bind(0, '127.0.0.1')
     await once(dead, 'listening')
-    const { port } = dead.address() as AddressInfo
+    const { port } = dead.address()
     dead.close()
     const { daemon, topic, queue } = await start({ BACKHAUL_WEBSOCKET: 'true', BACKHAUL_UDP: `127.0.0.1:${port},nowhere.invalid:9` })
     const stuck = await listen(daemon, '/v1/stream', false)

@@ -211,7 +211,7 @@ const publishElsewhere = async (amqpUrl: string, queue: string, texts: readonly 
   if (python !== undefined) {
     const script = fileURLToPath(new URL('python/publish.py', import.meta.url))
     await new Promise<void>((resolve, reject) => {
-      const child = execFile(python, [script, amqpUrl, queue], (error) => (error === null ? resolve() : reject(error)))
+      const child = execFile(python, [script, amqpUrl, queue], (error) => (error === null ? resolve() : reject(new Error(error.message))))
       child.stdin?.end(`${texts.join('\n')}\n`)
     })
     return
