@@ -88,7 +88,7 @@ export const findTool = (host: Host, name: ToolName): string | undefined =>
  *
  * Two readers disagree about quotes: cmd.exe counts every one, the program's own parser
  * does not count `\"`. So the states of both are kept: white space is written where the program
- * is inside quotes, `& | < > ^ ( ) !` where cmd.exe is. That survives the second reading, by the
+ * is inside quotes, `& | < > ^ ( ) ! , ; =` where cmd.exe is. That survives the second reading, by the
  * batch file's `%*`, which carets would not. `%` cannot be escaped, but an expansion that is
  * always empty (`%cd:~,%`) keeps two of them from being a variable.
  */
@@ -114,7 +114,7 @@ export const cmdLine = (words: readonly string[]): string => {
         quote(true)
         continue
       }
-      if (/\s/.test(char) ? !inProgram : /[&|<>^()!]/.test(char) && !inCmd) quote(false)
+      if (/\s/.test(char) ? !inProgram : /[&|<>^()!,;=]/.test(char) && !inCmd) quote(false)
       line += char === '%' ? '%%cd:~,%' : char
       backslashes = char === '\\' ? backslashes + 1 : 0
     }

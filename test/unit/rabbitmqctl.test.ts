@@ -121,12 +121,12 @@ describe('a command line for cmd.exe', () => {
   })
 })
 
-type Reply = { readonly exit: number; readonly lines?: readonly string[] }
+interface Reply { readonly exit: number; readonly lines?: readonly string[] }
 interface Call { readonly file: string; readonly args: readonly string[]; readonly options: RunOptions }
 
 /** A machine with a scripted RabbitMQ: `reply` sees the words after the tool's own name. */
 const fakeHost = (parts: Partial<Host> & { files?: readonly string[]; answer?: string; reply?: (words: string) => Reply }) => {
-  const { files = ['/usr/bin/rabbitmqctl', '/usr/bin/rabbitmq-server'], answer = '', reply = () => ({ exit: 0 }), ...rest } = parts
+  const { files = ['/usr/bin/rabbitmqctl', '/usr/bin/rabbitmq-server'], answer = '', reply = (): Reply => ({ exit: 0 }), ...rest } = parts
   const calls: Call[] = []
   const out: string[] = []
   const err: string[] = []
