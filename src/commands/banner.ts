@@ -10,7 +10,7 @@ export const banner = (settings: Settings, url: string): readonly string[] => {
   const far = pulsarUrl === undefined ? `the local topic log, ${topicLogFile(dataDir)}` : `Pulsar, ${pulsarTopic} at ${masked(pulsarUrl)}`
   const ingests = roles.includes('ingest')
   return [
-    `Backhaul is running (${roles.join(', ')}).`,
+    `Backhaul is running at ${url} (${roles.join(', ')}).`,
     `  messages in    ${ingests ? `${url}/v1/messages` : 'not here'}`,
     `  queue          ${queued}`,
     `  messages out   ${far}`,

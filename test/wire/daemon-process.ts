@@ -72,7 +72,7 @@ export const startDaemon = async (settings: Record<string, string>, args: readon
   const url = await new Promise<string>((resolve, reject) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
       lines.push(line)
-      const found = /messages in +(http:\/\/\S+?)(\/v1\/messages)?$/.exec(line)
+      const found = /running at (http:\/\/\S+) /.exec(line)
       if (found !== null) resolve(found[1] as string)
     })
     ended.then(
