@@ -1,4 +1,5 @@
-import { createHash } from 'node:crypto'
+import { createHash, randomFillSync } from 'node:crypto'
+import { v7 } from 'uuid'
 
 /** What travels: an id, the bytes of one JSON object, and what the producer said about it. */
 export interface Message {
@@ -26,3 +27,16 @@ export const decodeMessage = (body: Buffer, headers: Buffer): Message => ({
   ...(JSON.parse(headers.toString()) as Pick<Message, 'id' | 'properties' | 'digest'>),
   body: Buffer.from(body),
 })
+
+const pool = new Uint8Array(16 * 1024)
+let next = pool.length
+
+/** A UUID, version 7: ids sort by time. Chance is drawn in bulk, for the system's call costs more than the id. */
+export const newId = (): string => {
+  if (next >= pool.length) {
+    randomFillSync(pool)
+    next = 0
+  }
+  next += 16
+  return v7({ random: pool.subarray(next - 16, next) })
+}

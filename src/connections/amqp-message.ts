@@ -1,4 +1,4 @@
-import { v7 } from 'uuid'
+import { newId } from '../message.js'
 import type { Message } from '../message.js'
 
 const digestHeader = 'backhaul-digest'
@@ -36,7 +36,7 @@ export const fromAmqp = ({ content, fields, properties: { messageId, headers = {
   const { [digestHeader]: digest, ...others } = headers
   const properties = Object.fromEntries(Object.entries(others).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
   return {
-    id: typeof messageId === 'string' && messageId !== '' ? messageId : v7(),
+    id: typeof messageId === 'string' && messageId !== '' ? messageId : newId(),
     body: content,
     properties,
     redelivered: fields.redelivered,

@@ -1,6 +1,5 @@
-import { defer, forkJoin, map, merge, of, share, take, timer } from 'rxjs'
-import type { Observable } from 'rxjs'
-import { v7 } from 'uuid'
+import { defer, map, Observable, of, timer } from 'rxjs'
+import { newId as uuid } from '../message.js'
 import { Rejection } from '../delivery.js'
 import type { Outcome } from '../delivery.js'
 import { BadMessage, firstByteKind, splitArray, splitLines } from '../json.js'
@@ -126,7 +125,7 @@ export const httpSource = (
     deadlineMs = 10_000,
     maxWaitingBytes = 64 * 1024 * 1024,
     unavailable = () => undefined,
-    newId = v7,
+    newId = uuid,
   }: HttpSourceSettings,
   door: Intake<Message>,
 ): { ingest: (request: IngestRequest) => Observable<IngestReply> } => {
@@ -161,15 +160,35 @@ export const httpSource = (
     if (key !== undefined && items.some(isMessage) && !known(key, digestOf(request.body))) throw new BadMessage('notMessage', 'Idempotency-Key: used before with other bytes')
     return { items, single }
   }
-  const offer = (message: Item, late: Observable<unknown>): Observable<Verdict> => {
-    if (!isMessage(message)) return of(message)
-    return defer(() => {
-      let taken = false
-      const answered = door.offer(message, () => (taken = true)).pipe(map((outcome) => verdictOf(outcome, message.id)))
-      const missed = late.pipe(map((): Verdict => ({ status: taken ? 'unknown' : 'released', id: message.id })))
-      return merge(answered, missed).pipe(take(1))
+  /** Offers all in order, and emits the verdicts when the last is in, or the time is up. */
+  const offerAll = (items: readonly Item[]): Observable<readonly Verdict[]> =>
+    new Observable((subscriber) => {
+      const verdicts: (Verdict | undefined)[] = items.map((one) => (isMessage(one) ? undefined : one))
+      const taken = new Set<number>()
+      let open = verdicts.filter((verdict) => verdict === undefined).length
+      const finish = (): void => {
+        if (open > 0) return
+        subscriber.next(verdicts as readonly Verdict[])
+        subscriber.complete()
+      }
+      const judge = (index: number, verdict: Verdict): void => {
+        if (verdicts[index] !== undefined) return
+        verdicts[index] = verdict
+        open -= 1
+        finish()
+      }
+      subscriber.add(
+        timer(deadlineMs).subscribe(() =>
+          items.forEach((one, index) => isMessage(one) && judge(index, { status: taken.has(index) ? 'unknown' : 'released', id: one.id })),
+        ),
+      )
+      items.forEach((one, index) => {
+        if (!isMessage(one)) return
+        const answered = (outcome: Outcome): void => judge(index, verdictOf(outcome, one.id))
+        subscriber.add(door.offer(one, () => taken.add(index)).subscribe(answered))
+      })
+      finish()
     })
-  }
   const ingest = (request: IngestRequest): Observable<IngestReply> =>
     defer(() => {
       const reason = unavailable()
@@ -177,10 +196,9 @@ export const httpSource = (
       if (door.full() || waitingBytes + request.body.length > maxWaitingBytes) return of(problem(429, 'window-full', 'too much is on its way', again))
       try {
         const { items, single } = itemsOf(request)
-        const late = timer(deadlineMs).pipe(share())
         const bytes = request.body.length
         waitingBytes += bytes
-        return forkJoin(items.map((one) => offer(one, late))).pipe(
+        return offerAll(items).pipe(
           map((verdicts) => {
             waitingBytes -= bytes
             return replyFor(verdicts, single)

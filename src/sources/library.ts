@@ -1,10 +1,9 @@
 import { defer, filter, firstValueFrom, map, merge, of, switchMap, take, timer } from 'rxjs'
 import type { Observable } from 'rxjs'
-import { v7 } from 'uuid'
 import { rejectedBy, Rejection } from '../delivery.js'
 import type { Outcome, Source } from '../delivery.js'
 import type { Counts } from '../ledger.js'
-import { digestOf } from '../message.js'
+import { digestOf, newId } from '../message.js'
 import type { Message } from '../message.js'
 import { intake } from './intake.js'
 
@@ -116,7 +115,7 @@ export const librarySource = <T>({
 /** A record as a message: its own id or a new one, and the digest of the bytes as given. */
 export const toMessage =
   (enrich: (body: Buffer) => Buffer) =>
-  (body: Buffer, { id = v7(), properties = {} }: PublishOptions): Message => ({
+  (body: Buffer, { id = newId(), properties = {} }: PublishOptions): Message => ({
     id,
     body: enrich(body),
     properties,

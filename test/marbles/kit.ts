@@ -38,7 +38,18 @@ export interface Far {
   readonly writes: Observable<string>
   /** Values in the order in which they were first written. */
   readonly first: string[]
+  /** Values that the far end has, in the order of their confirms. */
+  readonly confirmed: string[]
+  /** How many writes are under way now, and were at most. */
+  readonly open: () => number
   readonly most: () => number
+  /** When each write of a value was begun and ended: demand, for `expectSubscriptions`. */
+  readonly demand: (value: string) => SubscriptionLog[]
+}
+
+interface SubscriptionLog {
+  subscribedFrame: number
+  unsubscribedFrame: number
 }
 
 const symbol = (value: string, outcome: Outcome): string =>
@@ -52,94 +63,113 @@ const once = (act: () => void): (() => void) => {
   }
 }
 
-/** Runs one marble test. */
+/** One test, one run. */
 export const marbles = (title: string, body: (m: Marbles) => void): void => {
-  it(title, () => {
-    const scheduler = new TestScheduler((actual, expected) => expect(actual).toEqual(expected))
-    scheduler.run((run) => {
-      const record = () => {
-        const log = new Subject<string>()
-        return { log, said: (letter: string) => log.next(letter) }
-      }
-      body({
-        ...run,
-        queue: (row, { window = 1000, stop = NEVER, counts = newCounts() } = {}) => {
-          const { log, said } = record()
-          const arrivals = run.hot(row)
-          let outside = 0
-          let most = 0
-          let book: Ledger<string, string> | undefined
-          const deliveries = ledger<string, string>(
-            (opened) => {
-              book = opened
-              const held: string[] = []
-              const give = (): void => {
-                while (held.length > 0 && opened.room() > 0) {
-                  outside += 1
-                  most = Math.max(most, outside)
-                  const value = held.shift() as string
-                  opened.take(value, value)
-                }
+  it(title, () => play(body))
+}
+
+/** Runs one row of marbles in a virtual time of its own; a test that judges many schedules plays it many times. */
+export const play = (body: (m: Marbles) => void): void => {
+  const scheduler = new TestScheduler((actual, expected) => expect(actual).toEqual(expected))
+  scheduler.run((run) => {
+    const record = () => {
+      const log = new Subject<string>()
+      return { log, said: (letter: string) => log.next(letter) }
+    }
+    body({
+      ...run,
+      queue: (row, { window = 1000, stop = NEVER, counts = newCounts() } = {}) => {
+        const { log, said } = record()
+        const arrivals = run.hot(row)
+        let outside = 0
+        let most = 0
+        let book: Ledger<string, string> | undefined
+        const deliveries = ledger<string, string>(
+          (opened) => {
+            book = opened
+            const held: string[] = []
+            const give = (): void => {
+              while (held.length > 0 && opened.room() > 0) {
+                outside += 1
+                most = Math.max(most, outside)
+                const value = held.shift() as string
+                opened.take(value, value)
               }
-              const feed = arrivals.subscribe({
-                next: (value) => {
-                  held.push(value)
-                  give()
-                },
-                complete: () => opened.end(),
-                error: (error) => opened.fail(error),
-              })
-              return {
-                settled: (value, outcome) => {
-                  outside -= 1
-                  said(symbol(value, outcome))
-                  give()
-                },
-                close: () => {
-                  feed.unsubscribe()
-                  for (let i = 0; i < outside; i += 1) said('*')
-                  outside = 0
-                },
-              }
-            },
-            { window, stop, counts },
-          )
-          return { deliveries, settled: log, counts, most: () => most, book: () => book as Ledger<string, string> }
-        },
-        far: (row, plans = {}) => {
-          const { log, said } = record()
-          const first: string[] = []
-          const attempts = new Map<string, number>()
-          let out = 0
-          let most = 0
-          const answer = (plan: Plan): Observable<unknown> => {
-            if (plan === 'silent') return NEVER
-            if (plan === 'refused') return throwError(() => new Rejection('refused'))
-            if (plan === 'failed') return throwError(() => new Error('failed'))
-            return plan === 0 ? EMPTY : timer(plan)
-          }
-          const writer: Writer<string> = (value) =>
-            new Observable((subscriber) => {
-              const tries = attempts.get(value) ?? 0
-              attempts.set(value, tries + 1)
-              if (tries === 0) first.push(value)
-              const plan = plans[value] ?? 1
-              said(value)
-              out += 1
-              most = Math.max(most, out)
-              const over = once(() => (out -= 1))
-              subscriber.add(over)
-              const answered = answer(Array.isArray(plan) ? ((plan[tries] ?? 1) as Plan) : (plan as Plan))
-              subscriber.add(answered.pipe(tap({ error: over, complete: over })).subscribe(subscriber))
+            }
+            const feed = arrivals.subscribe({
+              next: (value) => {
+                held.push(value)
+                give()
+              },
+              complete: () => opened.end(),
+              error: (error) => opened.fail(error),
             })
-          const connection = run.hot(row).pipe(
-            map((letter) => (letter === 'x' ? undefined : (value: string) => writer(value))),
-            share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: false }),
-          )
-          return { connection, writes: log, first, most: () => most }
-        },
-        expectRow: (log, row) => run.expectObservable(log).toBe(row),
-      })
+            return {
+              settled: (value, outcome) => {
+                outside -= 1
+                said(symbol(value, outcome))
+                give()
+              },
+              close: () => {
+                feed.unsubscribe()
+                for (let i = 0; i < outside; i += 1) said('*')
+                outside = 0
+              },
+            }
+          },
+          { window, stop, counts },
+        )
+        return { deliveries, settled: log, counts, most: () => most, book: () => book as Ledger<string, string> }
+      },
+      far: (row, plans = {}) => {
+        const { log, said } = record()
+        const first: string[] = []
+        const confirmed: string[] = []
+        const logs = new Map<string, SubscriptionLog[]>()
+        const demand = (value: string): SubscriptionLog[] => {
+          const log = logs.get(value) ?? []
+          logs.set(value, log)
+          return log
+        }
+        const attempts = new Map<string, number>()
+        let out = 0
+        let most = 0
+        const answer = (plan: Plan): Observable<unknown> => {
+          if (plan === 'silent') return NEVER
+          if (plan === 'refused') return throwError(() => new Rejection('refused'))
+          if (plan === 'failed') return throwError(() => new Error('failed'))
+          return plan === 0 ? EMPTY : timer(plan)
+        }
+        const writer: Writer<string> = (value) =>
+          new Observable((subscriber) => {
+            const tries = attempts.get(value) ?? 0
+            attempts.set(value, tries + 1)
+            if (tries === 0) first.push(value)
+            const plan = plans[value] ?? 1
+            said(value)
+            out += 1
+            most = Math.max(most, out)
+            const asked = { subscribedFrame: scheduler.frame, unsubscribedFrame: Number.POSITIVE_INFINITY }
+            demand(value).push(asked)
+            const over = once(() => {
+              out -= 1
+              asked.unsubscribedFrame = scheduler.frame
+            })
+            const safe = (): void => {
+              confirmed.push(value)
+              over()
+            }
+            subscriber.add(over)
+            const answered = answer(Array.isArray(plan) ? ((plan[tries] ?? 1) as Plan) : (plan as Plan))
+            subscriber.add(answered.pipe(tap({ error: over, complete: safe })).subscribe(subscriber))
+          })
+        const connection = run.hot(row).pipe(
+          map((letter) => (letter === 'x' ? undefined : (value: string) => writer(value))),
+          share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: false }),
+        )
+        return { connection, writes: log, first, confirmed, open: () => out, most: () => most, demand }
+      },
+      expectRow: (log, row) => run.expectObservable(log).toBe(row),
     })
   })
 }
