@@ -1,0 +1,254 @@
+import amqp from 'amqplib'
+import type { ChannelModel, ConfirmChannel } from 'amqplib'
+import { count, filter, firstValueFrom, from, lastValueFrom, map, Subject, tap } from 'rxjs'
+import { afterAll, beforeAll, expect, it } from 'vitest'
+import { amqpReader, amqpWriter } from '../../src/connections/amqp.js'
+import type { AmqpState } from '../../src/connections/amqp.js'
+import { accepted, released } from '../../src/delivery.js'
+import type { Delivery } from '../../src/delivery.js'
+import { newCounts } from '../../src/ledger.js'
+import type { Message } from '../../src/message.js'
+import { rabbitmqSink } from '../../src/sinks/rabbitmq.js'
+import { rabbitmqSource } from '../../src/sources/rabbitmq.js'
+import { describeFaults, describeWire } from './brokers.js'
+import { eventually, ownNames } from './daemon-process.js'
+
+const message = (n: number): Message => ({ id: `m${n}`, body: Buffer.from(`{"n": ${n}}`), properties: { site: 'north' }, digest: `d${n}` })
+
+/** Gives deliveries by hand, and keeps what was settled. */
+const feed = () => {
+  const deliveries = new Subject<Delivery<Message>>()
+  const settled: string[] = []
+  const give = (...numbers: readonly number[]): void =>
+    numbers.forEach((n) => deliveries.next({ value: message(n), settle: ({ kind }) => settled.push(`${kind} m${n}`) }))
+  return { deliveries, settled, give, acceptedCount: () => settled.filter((line) => line.startsWith('accepted')).length }
+}
+const range = (from_: number, to: number): number[] => Array.from({ length: to - from_ }, (_, i) => from_ + i)
+
+await describeWire('RabbitMQ', ({ amqpUrl }) => {
+  let connection: ChannelModel
+  let channel: ConfirmChannel
+  const queues: string[] = []
+  const ownQueue = (): string => {
+    const { queue } = ownNames()
+    queues.push(queue)
+    return queue
+  }
+  beforeAll(async () => {
+    connection = await amqp.connect(amqpUrl)
+    channel = await connection.createConfirmChannel()
+  })
+  afterAll(async () => {
+    for (const queue of queues) await channel.deleteQueue(queue)
+    await connection.close()
+  })
+  const fill = async (queue: string, size: number): Promise<void> => {
+    for (const n of range(0, size)) channel.sendToQueue(queue, message(n).body, { deliveryMode: 2, messageId: `m${n}` })
+    await channel.waitForConfirms()
+  }
+  const depth = async (queue: string): Promise<number> => (await channel.checkQueue(queue)).messageCount
+
+  it('gets a missing queue made, plain and durable, and messages that any AMQP program can read', async () => {
+    const queue = ownQueue()
+    await lastValueFrom(from([message(1)]).pipe(map((value) => ({ value, settle: () => undefined })), rabbitmqSink(amqpWriter({ urls: [amqpUrl], queue }))))
+    const plain = await channel.get(queue)
+    if (plain === false) throw new Error('nothing there')
+    expect(plain.content.toString()).toBe('{"n": 1}')
+    expect(plain.properties).toMatchObject({ deliveryMode: 2, messageId: 'm1', contentType: 'application/json', appId: 'backhaul', headers: { site: 'north', 'backhaul-digest': 'd1' } })
+    expect(Math.abs(Number(plain.properties.timestamp) - Date.now() / 1000)).toBeLessThan(60)
+    channel.ack(plain)
+    await channel.assertQueue(queue, { durable: true }) // would close the channel if its arguments were others
+  })
+
+  it('an existing queue with other arguments is used as it is', async () => {
+    const queue = ownQueue()
+    await channel.assertQueue(queue, { durable: true, arguments: { 'x-max-length': 50_000, 'x-queue-mode': 'lazy' } })
+    const { deliveries, give, acceptedCount } = feed()
+    const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [amqpUrl], queue }))).subscribe()
+    give(...range(0, 100))
+    await eventually('all accepted', () => acceptedCount() === 100)
+    running.unsubscribe()
+    expect(await depth(queue)).toBe(100)
+  })
+
+  it('20,000 go in and come out in order, never more than the window outside, each acknowledged', async () => {
+    const queue = ownQueue()
+    const size = 20_000
+    await lastValueFrom(from(range(0, size)).pipe(map((n) => ({ value: message(n), settle: () => undefined })), rabbitmqSink(amqpWriter({ urls: [amqpUrl], queue })), count()))
+    const stop = new Subject<void>()
+    const counts = newCounts()
+    const seen: Message[] = []
+    let most = 0
+    const waiting: Delivery<Message>[] = []
+    await lastValueFrom(
+      rabbitmqSource(amqpReader({ urls: [amqpUrl] }).channels({ queue }), { window: 50, stop, counts }).pipe(
+        tap((delivery) => {
+          seen.push(delivery.value)
+          waiting.push(delivery)
+          most = Math.max(most, counts.unsettled)
+          // Out of order, some later than others: only the contiguous prefix may be acknowledged.
+          if (waiting.length === 25 || seen.length === size) waiting.splice(0).reverse().forEach(({ settle }) => settle(accepted))
+          if (seen.length === size) stop.next()
+        }),
+      ),
+    )
+    expect(seen.map(({ id }) => id)).toEqual(range(0, size).map((n) => `m${n}`))
+    expect(seen[7]).toMatchObject({ body: Buffer.from('{"n": 7}'), properties: { site: 'north' }, digest: 'd7', redelivered: false })
+    expect(most).toBeLessThanOrEqual(50)
+    expect(counts).toMatchObject({ taken: size, accepted: size, released: 0, stale: 0 })
+    await eventually('empty', async () => (await depth(queue)) === 0)
+  })
+
+  it('a queue that is deleted under load: what was not routed is not accepted, and the queue is made anew', async () => {
+    const queue = ownQueue()
+    const { deliveries, give, acceptedCount } = feed()
+    const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [amqpUrl], queue }), { window: 100 })).subscribe()
+    give(...range(0, 200))
+    await eventually('accepted', () => acceptedCount() === 200)
+    const { messageCount } = await channel.deleteQueue(queue)
+    give(...range(200, 1200))
+    await eventually('accepted into the new queue', () => acceptedCount() === 1200, 5000)
+    running.unsubscribe()
+    expect(messageCount).toBe(200)
+    expect(await depth(queue), 'every yes after the deletion is in the new queue').toBeGreaterThanOrEqual(1000)
+  })
+
+  it('a queue that refuses: never counted as accepted', async () => {
+    const queue = ownQueue()
+    await channel.assertQueue(queue, { durable: true, arguments: { 'x-max-length': 10, 'x-overflow': 'reject-publish' } })
+    const { deliveries, give, acceptedCount } = feed()
+    const lost: string[] = []
+    const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [amqpUrl], queue, onState: (state) => state.kind === 'lost' && lost.push(String(state.error)) }))).subscribe()
+    give(...range(0, 30))
+    await eventually('refused', () => lost.some((text) => text.includes('refused')))
+    expect(acceptedCount()).toBeLessThanOrEqual(await depth(queue))
+    running.unsubscribe()
+  })
+
+  it('a released delivery comes again, with everything after it, in order; what was accepted does not', async () => {
+    const queue = ownQueue()
+    await channel.assertQueue(queue, { durable: true })
+    await fill(queue, 100)
+    const stop = new Subject<void>()
+    const counts = newCounts()
+    const order: string[] = []
+    let refused = false
+    await lastValueFrom(
+      rabbitmqSource(amqpReader({ urls: [amqpUrl] }).channels({ queue }), { window: 20, stop, counts }).pipe(
+        tap(({ value: { id }, settle }) => {
+          if (id === 'm30' && !refused) {
+            refused = true
+            settle(released(false))
+          } else {
+            order.push(id)
+            settle(accepted)
+          }
+          if (id === 'm99') stop.next()
+        }),
+      ),
+    )
+    const firsts = [...new Set(order)]
+    expect(new Set(firsts).size).toBe(100)
+    expect(order.indexOf('m30')).toBeGreaterThan(order.indexOf('m29'))
+    await eventually('empty', async () => (await depth(queue)) === 0)
+    expect(counts.taken).toBe(counts.accepted + counts.rejected + counts.released + counts.unsettled)
+  })
+
+  it('a consumer that the broker cancels is healed', async () => {
+    const queue = ownQueue()
+    await channel.assertQueue(queue, { durable: true })
+    await fill(queue, 5)
+    const seen: string[] = []
+    const running = rabbitmqSource(amqpReader({ urls: [amqpUrl] }).channels({ queue })).subscribe(({ value, settle }) => {
+      seen.push(value.id)
+      settle(accepted)
+    })
+    await eventually('five', () => seen.length === 5)
+    await channel.deleteQueue(queue)
+    await eventually('made anew', () => channel.assertQueue(queue, { durable: true }).then(() => true), 5000)
+    await fill(queue, 5)
+    await eventually('five more', () => seen.length === 10, 10_000)
+    running.unsubscribe()
+  })
+
+  it('stopped under load, it leaves nothing that comes twice', async () => {
+    const queue = ownQueue()
+    await channel.assertQueue(queue, { durable: true })
+    await fill(queue, 2000)
+    const stop = new Subject<void>()
+    const seen: string[] = []
+    await lastValueFrom(
+      rabbitmqSource(amqpReader({ urls: [amqpUrl] }).channels({ queue }), { window: 100, stop }).pipe(
+        tap(({ value, settle }) => {
+          seen.push(value.id)
+          settle(accepted)
+          if (seen.length === 700) stop.next()
+        }),
+      ),
+    )
+    await eventually('the rest is ready again', async () => (await depth(queue)) === 2000 - seen.length)
+    const next = await channel.get(queue, { noAck: true })
+    expect(next !== false && next.properties.messageId).toBe(`m${seen.length}`)
+  })
+
+  it('never tells a password', async () => {
+    const url = new URL(amqpUrl)
+    url.username = 'nobody'
+    url.password = 'hunter2'
+    const states: string[] = []
+    const running = amqpReader({ urls: [url.href], onState: (state: AmqpState) => states.push(JSON.stringify(state, (_, value: unknown) => (value instanceof Error ? `${value.message} ${value.stack}` : value))) })
+      .channels({ queue: 'x' })
+      .subscribe()
+    await eventually('refused', () => states.length > 0)
+    running.unsubscribe()
+    expect(states.join()).toMatch(/ACCESS_REFUSED|403/)
+    expect(states.join()).not.toContain('hunter2')
+  })
+})
+
+describeFaults('RabbitMQ with alarms', (own) => {
+  beforeAll(() => own.start('rabbitmq'), 120_000)
+
+  it('blocks publishers: nothing is sent meanwhile, nothing is lost or doubled, and it goes on', async () => {
+    const queue = 'alarmed'
+    const { deliveries, give, acceptedCount } = feed()
+    const states: string[] = []
+    const writer = amqpWriter({ urls: [own.amqpUrl], queue, onState: ({ kind }) => states.push(kind) })
+    const running = deliveries.pipe(rabbitmqSink(writer, { window: 50 })).subscribe()
+    await firstValueFrom(writer.pipe(filter((opened) => opened !== undefined)))
+    give(...range(0, 10))
+    await eventually('ten', () => acceptedCount() === 10)
+    await own.rabbitmqctl('set_vm_memory_high_watermark', 'absolute', '1MB')
+    give(...range(10, 500))
+    await eventually('blocked', () => states.includes('blocked'), 20_000)
+    const before = acceptedCount()
+    await own.rabbitmqctl('set_vm_memory_high_watermark', '0.6')
+    await eventually('all of them', () => acceptedCount() === 500, 20_000)
+    expect(before).toBeLessThan(500)
+    expect(await firstValueFrom(amqpReader({ urls: [own.amqpUrl] }).depth(queue)), 'none doubled').toBe(500)
+    expect(states.filter((kind) => kind === 'lost')).toEqual([])
+    running.unsubscribe()
+  }, 90_000)
+
+  it('connections that the broker closes under load: nothing is lost, first deliveries keep their order', async () => {
+    const queue = 'closed'
+    const { deliveries, give, acceptedCount } = feed()
+    const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [own.amqpUrl], queue }), { window: 100 })).subscribe()
+    const seen: string[] = []
+    running.add(
+      rabbitmqSource(amqpReader({ urls: [own.amqpUrl] }).channels({ queue }), { window: 100 }).subscribe(({ value, settle }) => {
+        seen.push(value.id)
+        setImmediate(() => settle(accepted))
+      }),
+    )
+    for (let round = 0; round < 3; round += 1) {
+      give(...range(round * 2000, (round + 1) * 2000))
+      await eventually('some', () => seen.length > round * 2000 + 200)
+      await own.rabbitmqctl('close_all_connections', 'a test')
+    }
+    await eventually('all accepted', () => acceptedCount() === 6000, 30_000)
+    await eventually('all seen', () => new Set(seen).size === 6000, 30_000)
+    running.unsubscribe()
+    expect([...new Set(seen)]).toEqual(range(0, 6000).map((n) => `m${n}`))
+  }, 90_000)
+})
