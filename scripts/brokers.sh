@@ -200,7 +200,12 @@ launch_pulsar() (
 )
 
 # The health check writes a message and reads it back; the port opens seconds before that works.
-healthy_pulsar() { [ "$(curl -s -m 5 "http://127.0.0.1:$http/admin/v2/brokers/health" || true)" = ok ]; }
+# PULSAR_TOKEN: a broker that asks for one is asked with it
+healthy_pulsar() {
+  local auth=()
+  [ -z "${PULSAR_TOKEN:-}" ] || auth=(-H "Authorization: Bearer $PULSAR_TOKEN")
+  [ "$(curl -s -m 5 "${auth[@]}" "http://127.0.0.1:$http/admin/v2/brokers/health" || true)" = ok ]
+}
 
 # ---- verbs
 

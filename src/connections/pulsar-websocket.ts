@@ -59,7 +59,8 @@ interface Write {
 
 /** What survives a socket: whether the next one must find out which message the server cannot bear. */
 interface Suspicion {
-  alone: boolean
+  /** So many messages go one at a time: they were in flight when it happened. */
+  alone: number
   faults: number
 }
 
@@ -87,7 +88,7 @@ const writerOn = (
     const receipts = patience(confirmTimeoutMs, oldest, () =>
       subscriber.error(new PulsarUnavailable('away', `no receipt for ${confirmTimeoutMs} ms`, 0)),
     )
-    const closed = (): boolean => (suspicion.alone ? out.size > 0 : socket.bufferedBytes() > maxBufferedBytes)
+    const closed = (): boolean => (suspicion.alone > 0 ? out.size > 0 : socket.bufferedBytes() > maxBufferedBytes)
     const send = (write: Write): void => {
       number += 1
       const context = String(number)
@@ -113,8 +114,8 @@ const writerOn = (
       const suspects = [...out.values()]
       if ((isPoison(error) || suspicion.faults >= maxFaults) && suspects.length > 0) {
         // Alone on the socket, and again: it is this message that the server cannot bear.
-        const found = suspicion.alone && suspects.length === 1
-        suspicion.alone = !found
+        const found = suspicion.alone > 0 && suspects.length === 1
+        suspicion.alone = found ? 0 : suspects.length
         suspicion.faults = 0
         if (found) suspects[0]?.done.error(new Rejection(`Pulsar cannot take it: ${reason.message}`, 'pulsar'))
       }
@@ -128,7 +129,7 @@ const writerOn = (
       const write = out.get(answer.context)
       if (write === undefined) return lateAnswer()
       out.delete(answer.context)
-      suspicion.alone = false
+      suspicion.alone = Math.max(0, suspicion.alone - 1)
       suspicion.faults = 0
       proven()
       if (answer.kind === 'stored') write.done.complete()
@@ -172,7 +173,7 @@ export const pulsarWebSocketWriter = (settings: PulsarWriterSettings): Connectio
     sendTimeoutMillis: '0',
   })
   const address = `${url.replace(/\/$/, '')}/ws/v2/producer/${topicPath(topic)}?${query.toString()}`
-  const suspicion: Suspicion = { alone: false, faults: 0 }
+  const suspicion: Suspicion = { alone: 0, faults: 0 }
   const attempt = (proven: () => void): Observable<Writer<Message>> =>
     defer(() => {
       const answers = new Subject<string>()
