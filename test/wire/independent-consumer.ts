@@ -125,7 +125,7 @@ export const publishTopic = (pulsarUrl: string, topic: string, inputs: readonly 
  *
  * **Example**: `await admin(pulsarUrl, 'PUT', 'namespaces/public/small', {})`
  */
-export const admin = async (pulsarUrl: string, method: string, resource: string, body?: unknown): Promise<unknown> => {
+const admin = async (pulsarUrl: string, method: string, resource: string, body?: unknown): Promise<unknown> => {
   const reply = await fetch(`${pulsarUrl.replace(/^ws/, 'http')}/admin/v2/${resource}`, {
     method,
     ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
