@@ -58,7 +58,7 @@ describe('examples', () => {
     expect([code, errors()]).toEqual([0, ''])
     expect(lines.filter((line) => line.startsWith('display'))).toEqual(['display 3', 'display 5'])
     expect(lines.filter((line) => line.startsWith('refused'))).toEqual(['refused parse not JSON not json', 'refused each no kind {"no":"kind"}'])
-    const kept = readFileSync(join(cwd, 'sales.ndjson'), 'utf8').trim().split('\n').map((line) => JSON.parse(JSON.parse(line).payload as string) as { price: number })
+    const kept = readFileSync(join(cwd, 'sales.ndjson'), 'utf8').trim().split('\n').map((line) => JSON.parse((JSON.parse(line) as { payload: string }).payload) as { price: number })
     expect(kept.map(({ price }) => price)).toEqual([3, 5])
   })
 

@@ -119,18 +119,3 @@ export const publishTopic = (pulsarUrl: string, topic: string, inputs: readonly 
     socket.on('error', (error) => finish(error))
     socket.on('close', (code) => finish(new Error(`socket closed with ${code} after ${confirmed} confirms`)))
   })
-
-/**
- * Pulsar's REST API, for what a test must set up or look at.
- *
- * **Example**: `await admin(pulsarUrl, 'PUT', 'namespaces/public/small', {})`
- */
-const admin = async (pulsarUrl: string, method: string, resource: string, body?: unknown): Promise<unknown> => {
-  const reply = await fetch(`${pulsarUrl.replace(/^ws/, 'http')}/admin/v2/${resource}`, {
-    method,
-    ...(body === undefined ? {} : { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
-  })
-  const text = await reply.text()
-  if (!reply.ok) throw new Error(`${method} ${resource}: ${reply.status} ${text}`)
-  return text === '' ? undefined : JSON.parse(text)
-}

@@ -99,7 +99,7 @@ export const fakeNativePulsar = (): Promise<FakePulsar> => {
     static setLogHandler(): void {
       // A real one would print to standard output.
     }
-    createProducer(_config: ProducerConfig): Promise<Producer> {
+    createProducer(config: ProducerConfig): Promise<Producer> {
       sessions += 1
       open += 1
       const session = sessions
@@ -122,7 +122,7 @@ export const fakeNativePulsar = (): Promise<FakePulsar> => {
         closed = true
         return Promise.resolve(null)
       }
-      return Promise.resolve({ send, close, flush: () => Promise.resolve(null), getProducerName: () => '', getTopic: () => '', isConnected: () => true })
+      return Promise.resolve({ send, close, flush: () => Promise.resolve(null), getProducerName: () => '', getTopic: () => config.topic, isConnected: () => true })
     }
     close(): Promise<null> {
       return Promise.resolve(null)
