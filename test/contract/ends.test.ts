@@ -2,7 +2,6 @@
 import { createSocket } from 'node:dgram'
 import { once } from 'node:events'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { concatMap, firstValueFrom, from, lastValueFrom, switchMap, take, timer } from 'rxjs'
@@ -81,7 +80,7 @@ sinkContract('UDP', async () => {
   socket.bind(0, '127.0.0.1')
   await once(socket, 'listening')
   return {
-    sink: udpSink({ targets: [`127.0.0.1:${(socket.address() as AddressInfo).port}`], dropped: () => undefined }),
+    sink: udpSink({ targets: [`127.0.0.1:${(socket.address()).port}`], dropped: () => undefined }),
     received: async () => {
       for (let tries = 0; datagrams.length < 100 && tries < 200; tries += 1) await firstValueFrom(timer(10))
       return datagrams
