@@ -1,4 +1,4 @@
-import { Observable } from 'rxjs'
+import { finalize, Observable } from 'rxjs'
 import type { Subscriber } from 'rxjs'
 import { released } from '../delivery.js'
 import type { Outcome, Source } from '../delivery.js'
@@ -77,7 +77,8 @@ export const intake = <T>({
       }
     },
     { window, ...options },
-  )
+    // Also when it was stopped before it began.
+  ).pipe(finalize(turnAway))
   return {
     deliveries,
     offer: (value, taken = () => {}) =>
