@@ -139,6 +139,7 @@ export const ledger = <T, Tag = undefined>(
       fail: (error) => subscriber.error(error),
     })
     far = opened
+    if (stopped) tell(() => opened.stop?.()) // it was stopped while it opened
     subscriber.add(() => {
       closed = true
       if (!stopped) tell(() => opened.stop?.())

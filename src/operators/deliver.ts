@@ -85,14 +85,21 @@ export const deliver =
         })
       }
       const write = (entry: Entry<T>, send: Writer<T>): void => {
+        const current = new Subscription() // closed once this write was taken back: what it says then is late
         entry.attempts += 1
-        entry.write = new Subscription()
+        entry.write = current
         written.add(entry)
         bytesOut += entry.bytes
-        const failed = (error: unknown): void =>
-          error instanceof Rejection ? settle(entry, rejectedBy(error, sink, entry.attempts)) : rest()
+        const confirmed = (): void => {
+          if (!current.closed) settle(entry, accepted)
+        }
+        const failed = (error: unknown): void => {
+          if (current.closed) return
+          if (error instanceof Rejection) settle(entry, rejectedBy(error, sink, entry.attempts))
+          else rest()
+        }
         try {
-          entry.write.add(send(entry.delivery.value).subscribe({ error: failed, complete: () => settle(entry, accepted) }))
+          current.add(send(entry.delivery.value).subscribe({ error: failed, complete: confirmed }))
         } catch (error) {
           failed(error)
         }
@@ -100,7 +107,7 @@ export const deliver =
       const pump = (): void => {
         if (pumping) return
         pumping = true
-        while (writer !== undefined && resting === undefined && written.size < window) {
+        while (!subscriber.closed && writer !== undefined && resting === undefined && written.size < window) {
           const entry = waiting[0]
           if (entry === undefined || (written.size > 0 && bytesOut + entry.bytes > windowBytes)) break
           waiting.shift()

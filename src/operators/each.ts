@@ -25,9 +25,10 @@ export const each =
       let busy = false // a step that takes time is running
       let ended = false
 
-      const attempt = (delivery: Delivery<A>): ObservableInput<B> | undefined => {
+      const attempt = (delivery: Delivery<A>): readonly B[] | Observable<B> | undefined => {
         try {
-          return step(delivery.value)
+          const values = step(delivery.value)
+          return Array.isArray(values) ? (values as readonly B[]) : from(values)
         } catch (error) {
           delivery.settle(rejectedBy(error, stage))
           return undefined
@@ -40,7 +41,7 @@ export const each =
         for (const part of values) subscriber.next({ value: part, settle: parts.part() })
         parts.end()
       }
-      const follow = ({ value, settle }: Delivery<A>, values: ObservableInput<B>): void => {
+      const follow = ({ value, settle }: Delivery<A>, values: Observable<B>): void => {
         const parts = join(settle)
         let given = 0
         busy = true
@@ -53,7 +54,7 @@ export const each =
         }
         subscriber.add(running)
         running.add(
-          from(values).subscribe({
+          values.subscribe({
             next: (part) => {
               given += 1
               subscriber.next({ value: part, settle: parts.part() })
@@ -70,13 +71,13 @@ export const each =
       const pump = (): void => {
         if (pumping) return
         pumping = true
-        while (!busy) {
+        while (!busy && !subscriber.closed) {
           const delivery = waiting.shift()
           if (delivery === undefined) break
           const values = attempt(delivery)
           if (values === undefined) continue
-          if (Array.isArray(values)) giveAll(delivery, values as readonly B[])
-          else follow(delivery, values)
+          if (values instanceof Observable) follow(delivery, values)
+          else giveAll(delivery, values)
         }
         pumping = false
         if (ended && !busy) subscriber.complete()

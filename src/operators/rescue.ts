@@ -1,5 +1,6 @@
 import { asyncScheduler, map, merge, Observable, Subject, tap } from 'rxjs'
 import type { Delivery, Outcome, Receipt, Sink } from '../delivery.js'
+import { once } from './join.js'
 
 /** What was rejected, and why. */
 export interface DeadLetter<T> {
@@ -32,7 +33,7 @@ export const rescue =
             value: { value, reason, stage, attempts, firstSeen },
             settle: (outcome) => settle(outcome.kind === 'rejected' ? { kind: 'released', maybeSent: true } : outcome),
           })
-        return { value, settle: (outcome) => (outcome.kind === 'rejected' ? bury(outcome) : settle(outcome)) }
+        return { value, settle: once((outcome) => (outcome.kind === 'rejected' ? bury(outcome) : settle(outcome))) }
       }
       // The sink completes after its last answer, so nothing can be rejected after that.
       const main = source.pipe(map(guarded), sink, tap({ complete: () => dead.complete() }))

@@ -20,11 +20,15 @@ export interface Scope<T> {
   readonly stop: Observable<unknown>
 }
 
+/** Later than any instant: nothing is waited for. */
+const never = Number.POSITIVE_INFINITY
+
 /**
  * Runs a pipeline while its connection is there, so that a worker never sits on a broker's
- * unacknowledged messages through a long outage: after `patienceMs` without progress the
- * pipeline is cancelled, which releases everything together, and comes back with the next
- * writer, with window 1 until the first confirm.
+ * unacknowledged messages through a long outage: after `patienceMs` without a writer, or
+ * without an answer to a write, the pipeline is cancelled, which releases everything
+ * together, and comes back with the next writer, with window 1 until the first answer. A far
+ * end that opens happily, again and again, and answers nothing is given no more time for it.
  *
  * **Orders**: cancelling closes the source's channel, so what was out comes again in order.
  * **Holds**: nothing.
@@ -37,25 +41,24 @@ export const whileOpen = <T, R>(
 ): Observable<R> =>
   new Observable<R>((subscriber) => {
     let writer: Writer<T> | undefined
-    let out = 0 // writes that have not completed
-    let progress = 0 // when the run began, the writer changed, the first write left, or one was answered
-    let suspect = false // the last run was cancelled: this far end may open happily and confirm nothing
+    let out = 0 // writes under way
+    let away = never // since when there has been no writer
+    let owed = never // since when writes have gone unanswered: by this writer, or by those before it
+    let suspect = false // the last run was cancelled, and nothing was answered since
     let stopped = false
     let run: Subscription | undefined
-    let watch: Subscription | undefined
+    let watching: Subscription | undefined
     const answered = new Subject<void>()
 
-    const stuck = (): boolean => run !== undefined && (writer === undefined || out > 0)
-    const moved = (): void => {
-      progress = asyncScheduler.now()
-      if (watch === undefined && stuck()) watch = asyncScheduler.schedule(check, patienceMs)
-    }
-    const check = (): void => {
-      watch = undefined
-      if (!stuck()) return
-      const leftMs = progress + patienceMs - asyncScheduler.now()
-      if (leftMs > 0) watch = asyncScheduler.schedule(check, leftMs)
-      else release()
+    const watch = (): void => {
+      const since = Math.min(away, owed)
+      if (run === undefined || watching !== undefined || since === never) return
+      const check = (): void => {
+        watching = undefined
+        if (Math.min(away, owed) + patienceMs > asyncScheduler.now()) watch()
+        else release()
+      }
+      watching = asyncScheduler.schedule(check, since + patienceMs - asyncScheduler.now())
     }
     const release = (): void => {
       run?.unsubscribe()
@@ -64,8 +67,14 @@ export const whileOpen = <T, R>(
       if (stopped) subscriber.complete()
       else start()
     }
+    const begun = (): void => {
+      out += 1
+      if (owed === never) owed = asyncScheduler.now()
+      watch()
+    }
+    /** Confirmed or refused: the far end lives. A write that failed says nothing, for it is written again. */
     const answer = (): void => {
-      progress = asyncScheduler.now()
+      owed = out > 1 ? asyncScheduler.now() : never // this one is still among those under way
       suspect = false
       answered.next()
     }
@@ -73,8 +82,7 @@ export const whileOpen = <T, R>(
       (send: Writer<T>): Writer<T> =>
       (value) =>
         defer(() => {
-          out += 1
-          if (out === 1) moved()
+          begun()
           return send(value).pipe(
             tap({ complete: answer, error: (error: unknown) => error instanceof Rejection && answer() }),
             finalize(() => {
@@ -87,7 +95,7 @@ export const whileOpen = <T, R>(
       const probing = suspect
       const current = new Subscription()
       run = current
-      moved()
+      owed = never
       subscriber.add(current)
       current.add(
         pipeline({
@@ -100,13 +108,14 @@ export const whileOpen = <T, R>(
           complete: () => {
             subscriber.remove(current)
             run = undefined
-            if (stopped || !probing) subscriber.complete()
-            else start()
+            const proven = probing && !suspect // the answer ended it, not its source
+            if (proven && !stopped) start()
+            else subscriber.complete()
           },
         }),
       )
     }
-    subscriber.add(() => watch?.unsubscribe())
+    subscriber.add(() => watching?.unsubscribe())
     subscriber.add(
       stop.subscribe(() => {
         stopped = true
@@ -117,7 +126,8 @@ export const whileOpen = <T, R>(
       connection.subscribe({
         next: (current) => {
           writer = current
-          moved()
+          away = current !== undefined ? never : Math.min(away, asyncScheduler.now())
+          watch()
           start()
         },
         error: (error: unknown) => subscriber.error(error),

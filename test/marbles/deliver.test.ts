@@ -1,5 +1,7 @@
-import { map } from 'rxjs'
-import { describe, expect } from 'vitest'
+import { EMPTY, from, map, NEVER, Observable, of, Subject, take, throwError, timer } from 'rxjs'
+import { describe, expect, it } from 'vitest'
+import { accepted, Rejection } from '../../src/delivery.js'
+import type { Delivery, Writer } from '../../src/delivery.js'
 import { deliver } from '../../src/operators/deliver.js'
 import { marbles } from './kit.js'
 
@@ -35,6 +37,14 @@ describe('deliver', () => {
     const sizes: Record<string, number> = { a: 6, b: 6, c: 99 }
     expectRow(writes, 'a--b--c')
     expectObservable(queue('abc').deliveries.pipe(deliver(connection, sink({ windowBytes: 10, sizeOf: (value) => sizes[value] as number })), letters)).toBe('---a--b--c')
+  })
+  marbles('gets the bytes of an answered or a lost write back', ({ queue, far, expectObservable, expectRow }) => {
+    const options = sink({ windowBytes: 10, sizeOf: () => 5 })
+    const [steady, lost] = [far('w', { a: 3, b: 3, c: 3, d: 3 }), far('w--x-v', { a: ['silent', 4], b: ['silent', 5] })]
+    expectRow(steady.writes, 'ab-cd')
+    expectRow(lost.writes, '  ab---(ab)c')
+    expectObservable(queue('abcd').deliveries.pipe(deliver(steady.connection, options), letters)).toBe('---ab-cd')
+    expectObservable(queue('abc').deliveries.pipe(deliver(lost.connection, options), letters)).toBe('   ---------a(bc)')
   })
   marbles('writes everything unconfirmed again, in order, before anything new, when the writer changes', ({ queue, far, expectObservable, expectRow }) => {
     const { deliveries, settled } = queue('abc------d')
@@ -90,11 +100,113 @@ describe('deliver', () => {
   marbles('completes after the last settlement, when its source was stopped', ({ queue, far, hot, expectObservable }) => {
     expectObservable(queue('a-b-c', { stop: hot('---s') }).deliveries.pipe(deliver(far('w', { a: 6, b: 6 }).connection, sink()), letters)).toBe('------a-(b|)')
   })
+  marbles('asks the far end for no more than its window: the third write begins when the first is confirmed', ({ queue, far, expectObservable, flush }) => {
+    const { connection, demand } = far('w', { a: 3, b: 4, c: 2 })
+    expectObservable(queue('abc').deliveries.pipe(deliver(connection, sink({ window: 2 })), letters)).toBe('---a-(bc)')
+    flush()
+    expect([demand('a'), demand('b'), demand('c')]).toEqual([
+      [{ subscribedFrame: 0, unsubscribedFrame: 3 }],
+      [{ subscribedFrame: 1, unsubscribedFrame: 5 }],
+      [{ subscribedFrame: 3, unsubscribedFrame: 5 }],
+    ])
+  })
+  marbles('ends the writes of a writer that is lost, at its loss', ({ queue, far, expectObservable, flush }) => {
+    const { connection, demand } = far('w--x--v', { a: ['silent', 2] })
+    expectObservable(queue('a').deliveries.pipe(deliver(connection, sink()), letters)).toBe('--------a')
+    flush()
+    expect(demand('a')).toEqual([
+      { subscribedFrame: 0, unsubscribedFrame: 3 },
+      { subscribedFrame: 6, unsubscribedFrame: 8 },
+    ])
+  })
+  marbles('writes all of it again, in order, when the writer is lost again before it confirmed', ({ queue, far, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('abc')
+    const silent = ['silent', 'silent', 1] as const
+    const { connection, writes } = far('w--x-w------xv', { a: silent, b: silent, c: silent })
+    expectRow(writes, '                        abc--(abc)---(abc)')
+    expectRow(settled, '                    --------------(abc)')
+    expectObservable(deliveries.pipe(deliver(connection, sink()), letters)).toBe('--------------(abc)')
+  })
   marbles('ends its writes and settles nothing when it is unsubscribed: the source releases', ({ queue, far, expectObservable, expectRow, flush }) => {
     const { deliveries, settled, counts } = queue('ab')
     expectRow(settled, '---(**)')
     expectObservable(deliveries.pipe(deliver(far('w', { a: 'silent', b: 'silent' }).connection, sink()), letters), '---!').toBe('')
     flush()
     expect(counts).toMatchObject({ taken: 2, released: 2, accepted: 0 })
+  })
+
+  marbles('does not rest when a failing write brings the new writer by itself', ({ expectObservable, hot }) => {
+    const connection = new Subject<Writer<string> | undefined>()
+    const good: Writer<string> = () => timer(1)
+    const failing: Writer<string> = () => (connection.next(good), throwError(() => new Error('lost')))
+    const deliveries = hot('-a').pipe(map((value): Delivery<string> => ({ value, settle: () => undefined })))
+    const receipts = new Observable<string>((subscriber) => {
+      subscriber.add(deliveries.pipe(deliver(connection, sink({ retryMs: 50 })), letters).subscribe(subscriber))
+      connection.next(failing)
+    })
+    expectObservable(receipts).toBe('--a')
+  })
+})
+
+describe('deliver, with a writer by hand', () => {
+  const given = (count: number) => {
+    const log: string[] = []
+    const deliveries = new Subject<Delivery<number>>()
+    const all = Array.from({ length: count }, (_, n): Delivery<number> => ({ value: n, settle: ({ kind }) => log.push(`${n} ${kind}`) }))
+    return { log, deliveries, give: () => all.forEach((one) => deliveries.next(one)) }
+  }
+
+  it('writes nothing after it was unsubscribed in the middle of its writes', () => {
+    const { deliveries, give } = given(4)
+    const connection = new Subject<Writer<number> | undefined>()
+    const wrote: number[] = []
+    deliveries.pipe(deliver(connection, { sink: 'test' }), take(1)).subscribe()
+    give()
+    connection.next((value) => (wrote.push(value), EMPTY))
+    expect(wrote).toEqual([0])
+  })
+  it('ignores a confirm that comes with the loss of its writer, and writes again', () => {
+    const { log, deliveries, give } = given(1)
+    const connection = new Subject<Writer<number> | undefined>()
+    deliveries.pipe(deliver(connection, { sink: 'test' })).subscribe()
+    connection.next(() => new Observable((subscriber) => (connection.next(undefined), subscriber.complete())))
+    give()
+    expect(log).toEqual([])
+    connection.next(() => EMPTY)
+    expect(log).toEqual(['0 accepted'])
+  })
+  it('takes a writer that throws for one whose write failed, or was refused', () => {
+    const { log, deliveries, give } = given(1)
+    const connection = new Subject<Writer<number> | undefined>()
+    deliveries.pipe(deliver(connection, { sink: 'test' })).subscribe()
+    give()
+    let tries = 0
+    connection.next(() => {
+      tries += 1
+      if (tries > 9) return NEVER
+      throw new Error('closed')
+    })
+    expect([log, tries], 'it rests').toEqual([[], 1])
+    connection.next(() => {
+      throw new Rejection('too large')
+    })
+    expect(log).toEqual(['0 rejected'])
+  })
+  it('writes 100,000 that are confirmed at once in order, without nesting', () => {
+    let depth = 0
+    let deepest = 0
+    let answers = 0
+    const wrote: number[] = []
+    const writer: Writer<number> = (value) => {
+      depth += 1
+      deepest = Math.max(deepest, depth)
+      wrote.push(value)
+      depth -= 1
+      return EMPTY
+    }
+    const deliveries = from(Array.from({ length: 100_000 }, (_, value): Delivery<number> => ({ value, settle: ({ kind }) => (answers += kind === accepted.kind ? 1 : 0) })))
+    deliveries.pipe(deliver(of(writer), { sink: 'test' })).subscribe()
+    expect([deepest, answers]).toEqual([1, 100_000])
+    expect(wrote.every((value, i) => value === i)).toBe(true)
   })
 })

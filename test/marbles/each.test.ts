@@ -1,4 +1,4 @@
-import { concat, delay, EMPTY, from, map, of, throwError } from 'rxjs'
+import { concat, delay, EMPTY, from, map, of, take, throwError } from 'rxjs'
 import { describe, expect, it } from 'vitest'
 import { accepted, rejected, Rejection, released } from '../../src/delivery.js'
 import type { Delivery, Outcome } from '../../src/delivery.js'
@@ -57,6 +57,14 @@ describe('each', () => {
     expectRow(settled, '                    ---A')
     expectObservable(deliveries.pipe(each(() => concat(of('1'), throwError(() => new Error('x')).pipe(delay(0)))), settleAfter(3))).toBe('1')
   })
+  marbles('rejects when its step gives what cannot be followed, and goes on', ({ queue, expectObservable, expectRow, flush }) => {
+    const wrong: Record<string, unknown> = { a: undefined, b: null, c: 5 }
+    const { deliveries, settled, counts } = queue('abcd')
+    expectRow(settled, '                            ABCd')
+    expectObservable(deliveries.pipe(each((value) => (value in wrong ? (wrong[value] as never) : [value])), settleAfter(0))).toBe('---d')
+    flush()
+    expect(counts).toMatchObject({ taken: 4, rejected: 3, accepted: 1, unsettled: 0 })
+  })
   marbles('lets a released part release the whole', ({ queue, expectObservable, expectRow }) => {
     const { deliveries, settled } = queue('a')
     expectRow(settled, '                    *')
@@ -75,6 +83,21 @@ describe('each', () => {
     expectRow(settled, '                    ---*')
     expectObservable(deliveries.pipe(each(() => step)), '---!').toBe('')
     expectSubscriptions(step.subscriptions).toBe('^--!')
+  })
+  marbles('runs no step after it was unsubscribed in the middle of an emission', ({ queue, cold, expectObservable, expectRow, flush }) => {
+    const ran: string[] = []
+    const { deliveries, settled, counts } = queue('abcd')
+    expectRow(settled, '                            -----(a***)')
+    const step = each<string, string>((value) => (ran.push(value), value === 'a' ? cold('-----|') : [value]))
+    expectObservable(deliveries.pipe(step, map(({ value }) => value), take(1))).toBe('-----(b|)')
+    flush()
+    expect(ran).toEqual(['a', 'b'])
+    expect(counts).toMatchObject({ taken: 4, released: 3, accepted: 1 })
+  })
+  marbles('finishes what is out when its source is stopped half-way, and completes', ({ queue, hot, cold, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('ab-c', { stop: hot('--s') })
+    expectRow(settled, '                    ------a---b')
+    expectObservable(deliveries.pipe(each((value) => cold(`---${value}|`)), settleAfter(3))).toBe('---a---b--|')
   })
   marbles('completes after its last step', ({ queue, cold, expectObservable }) => {
     expectObservable(queue('a|').deliveries.pipe(each(() => cold('---1|')), settleAfter(0))).toBe('---1|')

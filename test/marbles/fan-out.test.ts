@@ -1,7 +1,7 @@
-import { map, Observable } from 'rxjs'
-import { describe, expect } from 'vitest'
-import type { Receipt, Sink } from '../../src/delivery.js'
-import { bestEffort } from '../../src/operators/best-effort.js'
+import { delay, filter, from, map, Observable, timer } from 'rxjs'
+import { describe, expect, it } from 'vitest'
+import { accepted, released } from '../../src/delivery.js'
+import type { Delivery, Receipt, Sink } from '../../src/delivery.js'
 import { deliver } from '../../src/operators/deliver.js'
 import { fanOut } from '../../src/operators/fan-out.js'
 import { marbles } from './kit.js'
@@ -41,62 +41,54 @@ describe('fanOut', () => {
     const silent = { a: 'silent', b: 'silent' } as const
     expectObservable(deliveries.pipe(fanOut<string>(deliver(far('w', silent).connection, { sink: '1' }), deliver(far('w').connection, { sink: '2' })), letters), '---!').toBe('-pq', names)
   })
-})
+  marbles('releases when one sink releases, whatever the others say', ({ queue, far, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('ab')
+    expectRow(settled, '                    -*b')
+    const releasing: Sink<string> = (source) =>
+      new Observable((subscriber) => source.subscribe({ next: ({ value, settle }) => settle(value === 'a' ? released(true) : accepted), complete: () => subscriber.complete() }))
+    expectObservable(deliveries.pipe(fanOut<string>(releasing, deliver(far('w').connection, { sink: '1' })), letters)).toBe('-kl', names)
+  })
+  marbles('releases when one rejects and another releases, in whichever order: it comes again, and is rejected then', ({ queue, far, expectObservable, expectRow }) => {
+    const releaseAfter =
+      (frames: number): Sink<string> =>
+      (source) =>
+        new Observable((subscriber) => source.subscribe(({ settle }) => subscriber.add(timer(frames).subscribe(() => settle(released(true))))))
+    const refuse = () => deliver(far('w', { a: 'refused' }).connection, { sink: '1' })
+    const [one, two] = [refuse(), refuse()]
+    const [later, sooner] = [queue('a'), queue('a')]
+    expectRow(later.settled, ' ---*')
+    expectRow(sooner.settled, '-----*')
+    expectObservable(later.deliveries.pipe(fanOut<string>(one, releaseAfter(3)), letters)).toBe('n', names)
+    const slowly: Sink<string> = (source) => source.pipe(delay(5), two)
+    expectObservable(sooner.deliveries.pipe(fanOut<string>(slowly, releaseAfter(1)), letters)).toBe('-----n', names)
+  })
+  marbles('gives each sink the order of the source, though one is ahead and the other loses its writer', ({ queue, far, expectObservable, expectRow }) => {
+    const [one, two] = [far('w'), far('w-x-v', { b: ['silent', 1] })]
+    expectRow(one.writes, 'abc')
+    expectRow(two.writes, 'ab--(bc)')
+    const { deliveries, settled } = queue('abc')
+    expectRow(settled, '       -a---(bc)')
+    const both = fanOut<string>(deliver(one.connection, { sink: '1' }), deliver(two.connection, { sink: '2' }))
+    expectObservable(deliveries.pipe(both, filter(({ sink }) => sink === '2'), letters)).toBe('-p---(qr)', names)
+  })
+  marbles('completes when its source was stopped and every sink has answered for the last', ({ queue, far, hot, expectObservable }) => {
+    const { deliveries } = queue('a-b', { stop: hot('-s') })
+    const [one, two] = [far('w'), far('w', { a: 5 })]
+    expectObservable(deliveries.pipe(fanOut<string>(deliver(one.connection, { sink: '1' }), deliver(two.connection, { sink: '2' })), letters)).toBe('-k---(p|)', names)
+  })
 
-describe('bestEffort', () => {
-  const dropped = () => {
-    let count = 0
-    return { count: () => count, drop: (more: number) => (count += more) }
-  }
-  marbles('accepts at once, whatever its sink does', ({ queue, far, expectObservable, expectRow }) => {
-    const { deliveries, settled } = queue('abc')
-    expectRow(settled, '                    abc')
-    expectObservable(deliveries.pipe(bestEffort(deliver(far('-').connection, { sink: '1' }), { dropped: () => undefined }), letters)).toBe('')
-  })
-  marbles('gives its sink the order of the source', ({ queue, far, expectObservable }) => {
-    expectObservable(queue('abc').deliveries.pipe(bestEffort(deliver(far('--w').connection, { sink: '1' }), { dropped: () => undefined }), letters)).toBe('---(klm)', names)
-  })
-  marbles('holds no more than its buffer, and counts what it drops', ({ queue, far, expectObservable, expectRow, flush }) => {
-    const { count, drop } = dropped()
-    const { deliveries, settled } = queue('abcd')
-    expectRow(settled, '                    abcd')
-    expectObservable(deliveries.pipe(bestEffort(deliver(far('-').connection, { sink: '1' }), { buffer: 2, dropped: drop })), '-----!').toBe('')
-    flush()
-    expect(count(), 'two beyond the buffer, two lost on cancel').toBe(4)
-  })
-  marbles('gives its sink the oldest when it had to drop', ({ queue, far, expectObservable }) => {
-    expectObservable(queue('abc').deliveries.pipe(bestEffort(deliver(far('---w').connection, { sink: '1' }), { buffer: 2, dropped: () => undefined }), letters)).toBe('----(kl)', names)
-  })
-  marbles('lets its sink go on for the linger after the source has ended, and counts the rest', ({ queue, far, expectObservable, flush }) => {
-    const { count, drop } = dropped()
-    const sink = deliver(far('w', { a: 3, b: 'silent' }).connection, { sink: '1' })
-    expectObservable(queue('(ab)|').deliveries.pipe(bestEffort(sink, { lingerMs: 6, dropped: drop }), letters)).toBe('---k------|', names)
-    flush()
-    expect(count()).toBe(1)
-  })
-  marbles('completes as soon as its sink is done', ({ queue, far, expectObservable }) => {
-    expectObservable(queue('a-|').deliveries.pipe(bestEffort(deliver(far('w', { a: 4 }).connection, { sink: '1' }), { dropped: () => undefined }), letters)).toBe('----(k|)', names)
-  })
-  marbles('counts what its sink rejects', ({ queue, far, expectObservable, flush }) => {
-    const { count, drop } = dropped()
-    expectObservable(queue('ab').deliveries.pipe(bestEffort(deliver(far('w', { a: 'refused' }).connection, { sink: '1' }), { dropped: drop }), letters)).toBe('n-l', names)
-    flush()
-    expect(count()).toBe(1)
-  })
-  marbles('goes on without its sink when that errors: the main road does not notice', ({ queue, expectObservable, expectRow, flush }) => {
-    const { count, drop } = dropped()
-    const broken: Sink<string> = (source) =>
-      new Observable((subscriber) => source.subscribe(({ value }) => value === 'b' && subscriber.error(new Error('broken'))))
-    const { deliveries, settled } = queue('abc|')
-    expectRow(settled, '                    abc')
-    expectObservable(deliveries.pipe(bestEffort(broken, { dropped: drop }))).toBe('---|')
-    flush()
-    expect(count()).toBe(3)
-  })
-  marbles('stuck beside a sink that must confirm, changes neither order nor pace', ({ queue, far, expectObservable, expectRow }) => {
-    const { deliveries, settled } = queue('abc')
-    expectRow(settled, '                    -abc')
-    const stuck = bestEffort<string>(deliver(far('w', { a: 'silent' }).connection, { sink: '2', window: 1 }), { dropped: () => undefined })
-    expectObservable(deliveries.pipe(fanOut<string>(deliver(far('w').connection, { sink: '1' }), stuck), letters)).toBe('-klm', names)
+  it('gives 100,000 to sinks that answer at once in order, without nesting', () => {
+    const seen: number[][] = [[], []]
+    let answers = 0
+    const sinks = seen.map(
+      (log): Sink<number> =>
+        (source) =>
+          new Observable((subscriber) => source.subscribe({ next: ({ value, settle }) => (log.push(value), settle(accepted)), complete: () => subscriber.complete() })),
+    )
+    from(Array.from({ length: 100_000 }, (_, value): Delivery<number> => ({ value, settle: () => (answers += 1) })))
+      .pipe(fanOut(...sinks))
+      .subscribe()
+    expect(answers).toBe(100_000)
+    for (const log of seen) expect(log.length === 100_000 && log.every((value, i) => value === i)).toBe(true)
   })
 })

@@ -40,9 +40,14 @@ export interface Far {
   readonly first: string[]
   /** Values that the far end has, in the order of their confirms. */
   readonly confirmed: string[]
+  /** Values that it has refused. */
+  readonly refused: string[]
   /** How many writes are under way now, and were at most. */
   readonly open: () => number
+  readonly underWay: ReadonlySet<string>
   readonly most: () => number
+  /** Who listens to the connection now. */
+  readonly held: () => number
   /** When each write of a value was begun and ended: demand, for `expectSubscriptions`. */
   readonly demand: (value: string) => SubscriptionLog[]
 }
@@ -72,6 +77,7 @@ export const marbles = (title: string, body: (m: Marbles) => void): void => {
 export const play = (body: (m: Marbles) => void): void => {
   const scheduler = new TestScheduler((actual, expected) => expect(actual).toEqual(expected))
   scheduler.run((run) => {
+    scheduler.maxFrames = 100_000 // what retries for ever ends here, and is judged
     const record = () => {
       const log = new Subject<string>()
       return { log, said: (letter: string) => log.next(letter) }
@@ -125,6 +131,7 @@ export const play = (body: (m: Marbles) => void): void => {
         const { log, said } = record()
         const first: string[] = []
         const confirmed: string[] = []
+        const refused: string[] = []
         const logs = new Map<string, SubscriptionLog[]>()
         const demand = (value: string): SubscriptionLog[] => {
           const log = logs.get(value) ?? []
@@ -132,6 +139,7 @@ export const play = (body: (m: Marbles) => void): void => {
           return log
         }
         const attempts = new Map<string, number>()
+        const underWay = new Set<string>()
         let out = 0
         let most = 0
         const answer = (plan: Plan): Observable<unknown> => {
@@ -148,11 +156,13 @@ export const play = (body: (m: Marbles) => void): void => {
             const plan = plans[value] ?? 1
             said(value)
             out += 1
+            underWay.add(value)
             most = Math.max(most, out)
             const asked = { subscribedFrame: scheduler.frame, unsubscribedFrame: Number.POSITIVE_INFINITY }
             demand(value).push(asked)
             const over = once(() => {
               out -= 1
+              underWay.delete(value)
               asked.unsubscribedFrame = scheduler.frame
             })
             const safe = (): void => {
@@ -161,13 +171,23 @@ export const play = (body: (m: Marbles) => void): void => {
             }
             subscriber.add(over)
             const answered = answer(Array.isArray(plan) ? ((plan[tries] ?? 1) as Plan) : (plan as Plan))
-            subscriber.add(answered.pipe(tap({ error: over, complete: safe })).subscribe(subscriber))
+            const bad = (error: unknown): void => {
+              if (error instanceof Rejection) refused.push(value)
+              over()
+            }
+            subscriber.add(answered.pipe(tap({ error: bad, complete: safe })).subscribe(subscriber))
           })
-        const connection = run.hot(row).pipe(
+        let held = 0
+        const shared: Connection<string> = run.hot(row).pipe(
           map((letter) => (letter === 'x' ? undefined : (value: string) => writer(value))),
           share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: false }),
         )
-        return { connection, writes: log, first, confirmed, open: () => out, most: () => most, demand }
+        const connection: Connection<string> = new Observable((subscriber) => {
+          held += 1
+          subscriber.add(() => (held -= 1))
+          return shared.subscribe(subscriber)
+        })
+        return { connection, held: () => held, writes: log, underWay, refused, first, confirmed, open: () => out, most: () => most, demand }
       },
       expectRow: (log, row) => run.expectObservable(log).toBe(row),
     })

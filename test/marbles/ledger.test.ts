@@ -1,5 +1,5 @@
-import type { Observable} from 'rxjs';
 import { Subject, tap } from 'rxjs'
+import type { Observable } from 'rxjs'
 import { describe, expect, it } from 'vitest'
 import type { Delivery } from '../../src/delivery.js'
 import { accepted, rejected, released } from '../../src/delivery.js'
@@ -181,5 +181,74 @@ describe('ledger, by hand', () => {
     out[0]?.settle(accepted)
     expect(done()).toBe(true)
     expect(told).toEqual(['stop', 'a accepted', 'idle', 'close'])
+  })
+
+  it('stops its far end when it was stopped while that opened', () => {
+    const stop = new Subject<void>()
+    const told: string[] = []
+    ledger<number>(
+      (book) => {
+        book.take(1, undefined)
+        stop.next()
+        expect(book.take(2, undefined)).toBe(false)
+        return { settled: () => undefined, stop: () => told.push('stop'), close: () => told.push('close') }
+      },
+      { window: 2, stop },
+    ).subscribe()
+    expect(told).toEqual(['stop'])
+  })
+
+  it('takes an error of stop for stop', () => {
+    const stop = new Subject<void>()
+    const { told, done } = byHand(2, stop)
+    stop.error(new Error('odd'))
+    expect([told, done()]).toEqual([['stop', 'close'], true])
+  })
+
+  it('gives nothing that was lost before it was seen, and takes it again after the loss', () => {
+    const seen: string[] = []
+    let book: { take: (value: string) => boolean; disown: () => void } | undefined
+    const counts = newCounts()
+    let told = 0
+    ledger<string>(
+      (opened) => {
+        book = { take: (value) => opened.take(value, undefined), disown: opened.disown }
+        return { settled: () => (told += 1), close: () => undefined }
+      },
+      { window: 9, counts },
+    ).subscribe(({ value, settle }) => {
+      seen.push(value)
+      if (value === 'a') {
+        book?.take('b')
+        book?.disown()
+        expect(book?.take('c')).toBe(false)
+      }
+      settle(accepted)
+    })
+    book?.take('a')
+    expect([seen, told]).toEqual([['a'], 0])
+    expect(counts).toMatchObject({ taken: 2, released: 2, unsettled: 0 })
+    expect([book?.take('a'), book?.take('b')]).toEqual([true, true])
+  })
+
+  it('takes nothing after it was unsubscribed, also in the middle of an emission', () => {
+    let take: (value: number) => boolean = () => false
+    const counts = newCounts()
+    const seen: number[] = []
+    const subscription = ledger<number>(
+      (book) => {
+        take = (value) => book.take(value, undefined)
+        return { settled: () => undefined, close: () => undefined }
+      },
+      { window: 5, counts },
+    ).subscribe(({ value }) => {
+      seen.push(value)
+      if (value === 1) take(2)
+      subscription.unsubscribe()
+    })
+    take(1)
+    expect(take(3)).toBe(false)
+    expect(seen).toEqual([1])
+    expect(counts).toMatchObject({ taken: 2, released: 2, unsettled: 0 })
   })
 })

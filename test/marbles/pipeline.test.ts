@@ -1,6 +1,6 @@
 /** Both pipelines under random faults, in virtual time: each run is judged by the ten invariants. */
 import fc from 'fast-check'
-import { map, Observable, ReplaySubject, share, Subject, tap, timer } from 'rxjs'
+import { asyncScheduler, map, Observable, ReplaySubject, share, Subject, tap, timer } from 'rxjs'
 import { TestScheduler } from 'rxjs/testing'
 import { describe, expect, it } from 'vitest'
 import { accepted, Rejection } from '../../src/delivery.js'
@@ -19,7 +19,7 @@ const message = (n: number): Message => ({ id: `m${n}`, body: Buffer.from(`{"n":
 const memoryQueue = (size: number) => {
   const waiting = Array.from({ length: size }, (_, n) => message(n))
   const outside = new Map<string, Message>()
-  const answers = new Map<string, number>()
+  const seen = new Set<string>()
   const gone = new Map<string, string>()
   let most = 0
   const counts = newCounts()
@@ -32,6 +32,7 @@ const memoryQueue = (size: number) => {
           while (!stopped && !again && waiting.length > 0 && book.room() > 0) {
             const next = waiting.shift() as Message
             outside.set(next.id, next)
+            seen.add(next.id)
             most = Math.max(most, outside.size)
             book.take(next, next)
           }
@@ -43,7 +44,6 @@ const memoryQueue = (size: number) => {
         const start = timer(0).subscribe(give)
         return {
           settled: (one, { kind }) => {
-            answers.set(one.id, (answers.get(one.id) ?? 0) + 1)
             if (kind === 'accepted') {
               outside.delete(one.id)
               gone.set(one.id, kind)
@@ -67,7 +67,7 @@ const memoryQueue = (size: number) => {
       },
       { window, stop, counts },
     )
-  return { read, waiting, outside, gone, counts, most: () => most }
+  return { read, waiting, outside, seen, gone, counts, most: () => most }
 }
 
 interface Fault {
@@ -80,20 +80,32 @@ const farEnd = (faults: readonly Fault[], { refuse, fail, slowMs }: { refuse: Re
   const firsts: string[] = []
   const stored: string[] = []
   const confirmed = new Set<string>()
+  const refused = new Set<string>()
+  const underWay = new Set<string>()
+  const overtaken: string[] = [] // written while an earlier one, unanswered, was not under way
   let writes = 0
+  let latest = 0 // when the last write was begun
   const lost = new Subject<void>()
   const writer = (generation: { alive: boolean }): Writer<Message> => (value) =>
     new Observable((subscriber) => {
       writes += 1
+      latest = asyncScheduler.now()
       const number = writes
+      for (const id of firsts)
+        if (Number(id.slice(1)) < Number(value.id.slice(1)) && !confirmed.has(id) && !refused.has(id) && !underWay.has(id)) overtaken.push(`${value.id} before ${id}`)
       if (!firsts.includes(value.id)) firsts.push(value.id)
+      underWay.add(value.id)
+      subscriber.add(() => underWay.delete(value.id))
       if (fail.has(number)) {
         subscriber.error(new Error('failed'))
         return
       }
       const sub = timer(slowMs * (1 + (number % 3))).subscribe(() => {
         if (!generation.alive) return
-        if (refuse.has(value.id)) return subscriber.error(new Rejection('refused'))
+        if (refuse.has(value.id)) {
+          refused.add(value.id)
+          return subscriber.error(new Rejection('refused'))
+        }
         stored.push(value.id)
         confirmed.add(value.id)
         subscriber.complete()
@@ -120,7 +132,7 @@ const farEnd = (faults: readonly Fault[], { refuse, fail, slowMs }: { refuse: Re
     // In the end it is there: nothing may stall.
     subscriber.add(timer(400).subscribe(open))
   }).pipe(share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: false }))
-  return { connection, firsts, stored, confirmed }
+  return { connection, firsts, overtaken, stored, confirmed, latest: () => latest }
 }
 
 const schedule = fc.record({
@@ -144,11 +156,12 @@ describe('forward, under 3,000 random fault schedules', () => {
         const far = farEnd(faults, { refuse: new Set(refuse.map((n) => `m${n}`)), fail: new Set(fail), slowMs })
         const dead: string[] = []
         const receipts: Receipt[] = []
-        let completed = false
+        let completed: number | undefined
         let droppedCopies = 0
         const settledBeforeConfirm: string[] = []
         const scheduler = new TestScheduler(() => undefined)
         scheduler.run(({ flush }) => {
+          scheduler.maxFrames = 20_000
           const stop = new Subject<void>()
           const running = forward({
             read: queue.read,
@@ -166,7 +179,7 @@ describe('forward, under 3,000 random fault schedules', () => {
             stop,
           }).subscribe({
             next: (receipt) => receipts.push(receipt),
-            complete: () => (completed = true),
+            complete: () => (completed = asyncScheduler.now()),
           })
           if (stopAtMs !== null) timer(stopAtMs).subscribe(() => stop.next())
           if (cancelAtMs !== null) timer(cancelAtMs).subscribe(() => running.unsubscribe())
@@ -175,14 +188,18 @@ describe('forward, under 3,000 random fault schedules', () => {
           flush()
         })
         for (const id of queue.gone.keys()) if (!far.confirmed.has(id) && !dead.includes(id)) settledBeforeConfirm.push(id)
-        const { taken, accepted: done, rejected, released, unsettled } = queue.counts
+        const { taken, accepted: done, rejected, released, unsettled, stale } = queue.counts
         expect(settledBeforeConfirm, 'accepted only after Pulsar or the dead letters have it').toEqual([])
         expect(queue.most(), 'the window').toBeLessThanOrEqual(window)
         expect(inOrder(far.firsts.filter((id, i, all) => all.indexOf(id) === i)), 'first come, first served').toBe(true)
+        expect(far.overtaken, 'nothing overtakes').toEqual([])
         expect(taken, 'the books').toBe(done + rejected + released + unsettled)
         expect(unsettled, 'everything is released in the end').toBe(0)
         expect(queue.gone.size + queue.waiting.length, 'nothing is lost').toBe(size)
-        if (cancelAtMs === null) expect(completed, 'it completes').toBe(true)
+        expect(stale, 'one settlement each').toBe(0)
+        expect(droppedCopies, 'every copy that the stuck sink never had is counted, once for each message').toBe(queue.seen.size)
+        if (cancelAtMs === null) expect(completed, 'it completes').toBeLessThan(stopAtMs === null ? 6000 : stopAtMs + 3000)
+        if (cancelAtMs !== null) expect(far.latest(), 'nothing is written after the cancel').toBeLessThanOrEqual(cancelAtMs)
         if (cancelAtMs === null && stopAtMs === null) expect(queue.gone.size, 'nothing stalls').toBe(size)
         expect(receipts.every(({ sink, state }) => sink !== 'pulsar' || state === 'confirmed')).toBe(true)
       }),
@@ -194,14 +211,16 @@ describe('forward, under 3,000 random fault schedules', () => {
 describe('ingest, under 1,000 random fault schedules', () => {
   it('says yes only when the queue has it, in order, and loses nothing', () => {
     fc.assert(
-      fc.property(schedule, ({ faults, fail, slowMs, window, size, stopAtMs }) => {
+      fc.property(schedule, ({ faults, fail, slowMs, window, size, stopAtMs, cancelAtMs }) => {
         const far = farEnd(faults, { refuse: new Set(), fail: new Set(fail), slowMs })
         const counts = newCounts()
         const yes: string[] = []
         const early: string[] = []
-        let completed = false
+        let closed = 0
+        let completed: number | undefined
         const scheduler = new TestScheduler(() => undefined)
         scheduler.run(({ flush }) => {
+          scheduler.maxFrames = 20_000
           const stop = new Subject<void>()
           let next = 0
           const door = ledger<Message, Message>(
@@ -220,7 +239,7 @@ describe('ingest, under 1,000 random fault schedules', () => {
                   if (!far.confirmed.has(id)) early.push(id)
                   give()
                 },
-                close: () => undefined,
+                close: () => (closed += 1),
               }
             },
             { window, stop, counts },
@@ -229,7 +248,8 @@ describe('ingest, under 1,000 random fault schedules', () => {
             sources: [door],
             queue: deliver(far.connection, { sink: 'queue', window, retryMs: 20 }),
             deadLetters: deliver(new Observable(), { sink: 'dead' }),
-          }).subscribe({ complete: () => (completed = true) })
+          }).subscribe({ complete: () => (completed = asyncScheduler.now()) })
+          if (cancelAtMs !== null) timer(cancelAtMs).subscribe(() => running.unsubscribe())
           if (stopAtMs !== null) timer(stopAtMs).subscribe(() => stop.next())
           timer(5000).subscribe(() => stop.next())
           timer(9000).subscribe(() => running.unsubscribe())
@@ -237,10 +257,16 @@ describe('ingest, under 1,000 random fault schedules', () => {
         })
         expect(early, 'never a yes before the confirm').toEqual([])
         expect(inOrder(far.firsts)).toBe(true)
-        expect(completed).toBe(true)
+        expect(far.overtaken, 'nothing overtakes').toEqual([])
         expect(yes).toHaveLength(counts.accepted)
+        expect(new Set(yes).size, 'one yes each').toBe(yes.length)
         expect(counts.taken).toBe(counts.accepted + counts.rejected + counts.released + counts.unsettled)
-        if (stopAtMs === null) expect(new Set(yes).size).toBe(size)
+        expect([counts.unsettled, counts.stale, closed]).toEqual([0, 0, 1])
+        if (cancelAtMs === null) {
+          expect(completed, 'it completes').toBeLessThan(stopAtMs === null ? 6000 : stopAtMs + 3000)
+          expect(counts.released, 'a door that is stopped finishes what is out').toBe(0)
+        } else expect(far.latest(), 'nothing is written after the cancel').toBeLessThanOrEqual(cancelAtMs)
+        if (stopAtMs === null && cancelAtMs === null) expect(new Set(yes).size).toBe(size)
       }),
       { numRuns: 1000, seed: 7 },
     )

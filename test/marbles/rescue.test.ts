@@ -1,7 +1,7 @@
-import { map, pipe } from 'rxjs'
-import { describe, expect } from 'vitest'
-import { Rejection } from '../../src/delivery.js'
-import type { Receipt } from '../../src/delivery.js'
+import { filter, from, map, NEVER, Observable, pipe } from 'rxjs'
+import { describe, expect, it } from 'vitest'
+import { accepted, rejected, Rejection, released } from '../../src/delivery.js'
+import type { Delivery, Receipt, Sink } from '../../src/delivery.js'
 import { deliver } from '../../src/operators/deliver.js'
 import { each } from '../../src/operators/each.js'
 import { rescue } from '../../src/operators/rescue.js'
@@ -57,5 +57,61 @@ describe('rescue', () => {
     expectRow(settled, '                    ---(**)')
     const dead = deliver<DeadLetter<string>>(far('-').connection as never, { sink: 'dead' })
     expectObservable(deliveries.pipe(rescue(pipe(check, deliver(far('-').connection, { sink: 'main' })), dead), letters), '---!').toBe('')
+  })
+  marbles('passes an error of its source on, and leaves what was out to it', ({ queue, far, expectObservable, expectRow }) => {
+    const { deliveries, settled } = queue('ab-#')
+    expectRow(settled, '                    ---(**)')
+    const dead = deliver<DeadLetter<string>>(far('-').connection as never, { sink: 'dead' })
+    expectObservable(deliveries.pipe(rescue(pipe(check, deliver(far('-').connection, { sink: 'main' })), dead))).toBe('---#')
+  })
+  marbles('keeps the dead letters in the order of rejection, through a loss of theirs, and the main road does not wait', ({ queue, far, expectObservable, expectRow, flush }) => {
+    const letterbox = far('----w-x---v', { '[object Object]': ['silent', 1] })
+    const { deliveries, settled } = queue('acde')
+    expectRow(settled, '                    ---de------(ac)')
+    const dead = deliver<DeadLetter<string>>(letterbox.connection as never, { sink: 'dead' })
+    const main = deliver(far('w', { a: 'refused', c: 'refused' }).connection, { sink: 'main' })
+    expectObservable(deliveries.pipe(rescue(main, dead), filter(({ sink }) => sink === 'dead'), letters)).toBe('-----------(AC)')
+    flush()
+    expect((letterbox.confirmed as unknown as DeadLetter<string>[]).map(({ value }) => value)).toEqual(['a', 'c'])
+  })
+  it('takes the first answer: a second rejection is no second dead letter, and no yes after it counts', () => {
+    const answers: string[] = []
+    const buried: string[] = []
+    const twice: Sink<string> = (source) =>
+      new Observable((subscriber) =>
+        source.subscribe(({ settle }) => {
+          settle(rejected('bad', 'test'))
+          settle(rejected('worse', 'test'))
+          settle(accepted)
+          subscriber.complete()
+        }),
+      )
+    const letterbox: Sink<DeadLetter<string>> = (source) => new Observable((subscriber) => source.subscribe(({ value }) => (buried.push(value.reason), subscriber.closed)))
+    from([{ value: 'a', settle: ({ kind }) => answers.push(kind) } satisfies Delivery<string>])
+      .pipe(rescue(twice, letterbox))
+      .subscribe()
+    expect([answers, buried]).toEqual([[], ['bad']])
+  })
+  it('passes accepted and released on as they are', () => {
+    const answers: unknown[] = []
+    const outcomes = [accepted, released(true), released(false)]
+    let turn = 0
+    const each: Sink<string> = (source) => new Observable((subscriber) => source.subscribe({ next: ({ settle }) => settle(outcomes[turn++] ?? accepted), complete: () => subscriber.complete() }))
+    from(outcomes.map((): Delivery<string> => ({ value: 'a', settle: (outcome) => answers.push(outcome) })))
+      .pipe(rescue(each, () => NEVER))
+      .subscribe()
+    expect(answers).toEqual(outcomes)
+  })
+  it('buries 100,000 that are refused at once in order, without nesting', () => {
+    let answers = 0
+    const buried: number[] = []
+    const refuse: Sink<number> = (source) => new Observable((subscriber) => source.subscribe({ next: ({ settle }) => settle(rejected('bad', 'test')), complete: () => subscriber.complete() }))
+    const letterbox: Sink<DeadLetter<number>> = (source) =>
+      new Observable((subscriber) => source.subscribe({ next: ({ value, settle }) => (buried.push(value.value), settle(accepted)), complete: () => subscriber.complete() }))
+    from(Array.from({ length: 100_000 }, (_, value): Delivery<number> => ({ value, settle: ({ kind }) => (answers += kind === 'accepted' ? 1 : 0) })))
+      .pipe(rescue(refuse, letterbox))
+      .subscribe()
+    expect(answers).toBe(100_000)
+    expect(buried.every((value, i) => value === i)).toBe(true)
   })
 })

@@ -1,10 +1,11 @@
-import { map, NEVER, tap } from 'rxjs'
+import { EMPTY, map, NEVER, tap } from 'rxjs'
 import { ledger } from '../../src/ledger.js'
 import { describe, expect } from 'vitest'
 import { deliver } from '../../src/operators/deliver.js'
 import { whileOpen } from '../../src/operators/while-open.js'
 import type { Scope } from '../../src/operators/while-open.js'
 import { marbles } from './kit.js'
+import type { Marbles } from './kit.js'
 
 const options = { window: 9, patienceMs: 10 }
 
@@ -92,5 +93,94 @@ describe('whileOpen', () => {
     const pipeline = cold('-')
     expectObservable(whileOpen(far('w').connection, () => pipeline, options), '---!').toBe('')
     expectSubscriptions(pipeline.subscriptions).toBe('^--!')
+  })
+  // A far end is made before its queue: the writer is there when the first value comes.
+  const frozen = (row: string, plan: 'silent' | readonly 'failed'[]) => (m: Marbles) => {
+    const far = m.far(row, { a: plan })
+    const made = m.queue('a')
+    const windows: number[] = []
+    const run = (scope: Scope<string>) => {
+      windows.push(scope.window)
+      return windows.length > 1 ? NEVER : made.deliveries.pipe(deliver(scope.connection, { sink: 'test', retryMs: 3 }))
+    }
+    return { far, made, windows, run }
+  }
+  marbles('gives a far end no more time for opening happily, again and again, when it answers nothing', (m) => {
+    const { far, made, windows, run } = frozen('w---x-v---x-w---x-v', 'silent')(m)
+    m.expectRow(made.settled, '                            10ms *')
+    m.expectObservable(whileOpen(far.connection, run, options), '19ms !').toBe('')
+    m.flush()
+    expect(windows).toEqual([9, 1])
+  })
+  marbles('gives a far end no more time for failing every write', (m) => {
+    const { far, made, windows, run } = frozen('w', Array.from({ length: 9 }, () => 'failed' as const))(m)
+    m.expectRow(made.settled, '10ms *')
+    m.expectObservable(whileOpen(far.connection, run, options), '19ms !').toBe('')
+    m.flush()
+    expect(windows).toEqual([9, 1])
+  })
+  marbles('tries a far end that never answers once in each patience, with window 1', (m) => {
+    const far = m.far('w', { a: 'silent' })
+    const windows: number[] = []
+    const run = ({ window, stop, connection }: Scope<string>) => {
+      windows.push(window)
+      return ledger<string>((book) => (book.take('a', undefined), { settled: () => undefined, close: () => undefined }), { window, stop }).pipe(deliver(connection, { sink: 'test' }))
+    }
+    m.expectRow(far.writes, 'a 9ms a 9ms a')
+    m.expectObservable(whileOpen(far.connection, run, options), '25ms !').toBe('')
+    m.flush()
+    expect(windows).toEqual([9, 1, 1])
+    expect([far.open(), far.held()]).toEqual([0, 0])
+  })
+  marbles('is patient after a short loss while nothing is out', ({ far, cold, expectObservable, expectSubscriptions }) => {
+    const pipeline = cold('-')
+    expectObservable(whileOpen(far('w--x--v').connection, () => pipeline, options), '99ms !').toBe('')
+    expectSubscriptions(pipeline.subscriptions).toBe('^ 98ms !')
+  })
+  marbles('counts its patience from the last answer while more is out', (m) => {
+    const far = m.far('w', { a: 6, b: 'silent' })
+    const made = m.queue('ab')
+    const run = ({ connection }: Scope<string>) => (made.most() > 0 ? NEVER : made.deliveries.pipe(deliver(connection, { sink: 'test' }), map(({ value }) => value)))
+    m.expectRow(made.settled, '                                        ------a 9ms *')
+    m.expectObservable(whileOpen(far.connection, run, options), '30ms !').toBe('------a')
+  })
+  marbles('completes when a run with window 1 ends by itself: its source had no more', ({ far, expectObservable, flush }) => {
+    let runs = 0
+    const run = () => ((runs += 1) === 1 ? NEVER : EMPTY)
+    expectObservable(whileOpen(far('w--x 16ms v').connection, run, options)).toBe('20ms |')
+    flush()
+    expect(runs).toBe(2)
+  })
+  marbles('passes an error of a run with window 1 on', ({ far, cold, expectObservable }) => {
+    let runs = 0
+    expectObservable(whileOpen(far('w--x 16ms v').connection, () => ((runs += 1) === 1 ? NEVER : cold('--#')), options)).toBe('22ms #')
+  })
+  marbles('ends within its patience when it is stopped while its far end answers nothing', (m) => {
+    const stop = m.hot('---s')
+    const far = m.far('w', { a: 'silent' })
+    const made = m.queue('a', { stop })
+    m.expectRow(made.settled, '10ms *')
+    m.expectObservable(whileOpen(far.connection, ({ connection }) => made.deliveries.pipe(deliver(connection, { sink: 'test' })), { ...options, stop })).toBe('10ms |')
+  })
+  marbles('does not begin again when it is stopped while a run with window 1 waits for its answer', (m) => {
+    const windows: number[] = []
+    const stop = m.hot('12ms s')
+    const far = m.far('w', { a: ['silent', 5] })
+    const run = ({ window, connection, stop: over }: Scope<string>) => {
+      windows.push(window)
+      return ledger<string>((book) => (book.take('a', undefined), { settled: () => undefined, close: () => undefined }), { window, stop: over }).pipe(
+        deliver(connection, { sink: 'test' }),
+        map(({ value }) => value),
+      )
+    }
+    m.expectObservable(whileOpen(far.connection, run, { ...options, stop })).toBe('15ms (a|)')
+    m.flush()
+    expect(windows).toEqual([9, 1])
+  })
+  marbles('leaves nothing behind when it is unsubscribed while it waits for a writer', ({ far, cold, expectObservable, flush }) => {
+    const { connection, held } = far('w--x')
+    expectObservable(whileOpen(connection, () => cold('-'), options), '30ms !').toBe('')
+    flush()
+    expect(held()).toBe(0)
   })
 })
