@@ -16,7 +16,7 @@ const mayImport = {
 }
 /** A driver package is imported in exactly one file. */
 const drivers = {
-  amqplib: 'connections/amqp.ts',
+  amqplib: 'connections/amqp-client.ts',
   ws: 'connections/web-socket.ts',
   undici: 'connections/http-client.ts',
   fastify: 'connections/http-server.ts',

@@ -1,5 +1,6 @@
 import { newId } from '../message.js'
 import type { Message } from '../message.js'
+import type { RawMessage } from './amqp-port.js'
 
 const digestHeader = 'backhaul-digest'
 
@@ -24,12 +25,6 @@ export const toAmqp = ({ id, properties, digest }: Message): AmqpProperties => (
   appId: 'backhaul',
   headers: digest === undefined ? { ...properties } : { ...properties, [digestHeader]: digest },
 })
-
-interface RawMessage {
-  readonly content: Buffer
-  readonly fields: { readonly redelivered: boolean }
-  readonly properties: { readonly messageId?: unknown; readonly headers?: Readonly<Record<string, unknown>> | undefined }
-}
 
 /** Any program may have written it: without an id it gets one, and headers that are not text stay behind. */
 export const fromAmqp = ({ content, fields, properties: { messageId, headers = {} } }: RawMessage): Message => {

@@ -8,7 +8,7 @@ import { patience } from './patience.js'
 import { reconnect } from './reconnect.js'
 import type { LinkState } from './reconnect.js'
 import { openWebSocket } from './web-socket.js'
-import type { OpenSettings, OpenSocket } from './web-socket.js'
+import type { OpenSettings, OpenSocket, OpenWebSocket } from './web-socket.js'
 
 export interface PulsarSettings extends Pick<OpenSettings, 'ca' | 'pingMs' | 'silenceMs' | 'handshakeTimeoutMs'> {
   /** `ws://host:8080`, without the path. */
@@ -18,6 +18,8 @@ export interface PulsarSettings extends Pick<OpenSettings, 'ca' | 'pingMs' | 'si
   /** Asked for anew before each attempt. */
   readonly token?: () => string | undefined
   readonly onState?: (state: LinkState) => void
+  /** The WebSocket client. @default ws */
+  readonly open?: OpenWebSocket
 }
 
 export interface PulsarWriterSettings extends PulsarSettings {
@@ -164,7 +166,7 @@ const writerOn = (
  * **Orders**: a topic without partitions stores in the order of writing.
  */
 export const pulsarWebSocketWriter = (settings: PulsarWriterSettings): Connection<Message> => {
-  const { url, topic, token, window = 1000, onState } = settings
+  const { url, topic, token, window = 1000, onState, open = openWebSocket } = settings
   const query = new URLSearchParams({
     batchingEnabled: 'true',
     batchingMaxMessages: '1000',
@@ -177,7 +179,7 @@ export const pulsarWebSocketWriter = (settings: PulsarWriterSettings): Connectio
   const attempt = (proven: () => void): Observable<Writer<Message>> =>
     defer(() => {
       const answers = new Subject<string>()
-      return openWebSocket(address, (text) => answers.next(text), { ...settings, headers: authorization(token) }).pipe(
+      return open(address, (text) => answers.next(text), { ...settings, headers: authorization(token) }).pipe(
         catchError((error: unknown) => {
           answers.error(error)
           return throwError(() => unavailable(error))
@@ -227,7 +229,7 @@ const topicMessage = (topic: string, text: string): TopicMessage | undefined => 
  * while nobody is connected waits there. A new subscription starts with the oldest message.
  */
 export const pulsarWebSocketSubscription = (settings: PulsarSubscriptionSettings): Observable<TopicConsumer | undefined> => {
-  const { url, topic, subscription, token, onState } = settings
+  const { url, topic, subscription, token, onState, open = openWebSocket } = settings
   const query = 'subscriptionType=Failover&subscriptionInitialPosition=Earliest&receiverQueueSize=10&pullMode=true'
   const address = `${url.replace(/\/$/, '')}/ws/v2/consumer/${topicPath(topic)}/${encodeURIComponent(subscription)}?${query}`
   const attempt = (proven: () => void): Observable<TopicConsumer> =>
@@ -239,7 +241,7 @@ export const pulsarWebSocketSubscription = (settings: PulsarSubscriptionSettings
         proven()
         messages.next(message)
       }
-      return openWebSocket(address, receive, { ...settings, headers: authorization(token) }).subscribe({
+      return open(address, receive, { ...settings, headers: authorization(token) }).subscribe({
         next: ({ send }) =>
           subscriber.next({
             messages,

@@ -55,16 +55,19 @@ const refusal = (response: IncomingMessage): Promise<HandshakeRefused> =>
   })
 
 /**
- * Opens a WebSocket: emits it once it is open, and gives each text frame to `receive`.
+ * A WebSocket client: emits the socket once it is open, and gives each text frame to `receive`.
  *
  * **Fails** with `HandshakeRefused`, `SocketClosed`, or the system's own error; a peer that is
  * silent to our pings is cut off. Unsubscribing closes.
  */
-export const openWebSocket = (
-  url: string,
-  receive: (text: string) => void,
-  { headers = {}, ca, handshakeTimeoutMs = 10_000, pingMs = 10_000, silenceMs = 20_000 }: OpenSettings = {},
-): Observable<OpenSocket> =>
+export type OpenWebSocket = (url: string, receive: (text: string) => void, settings?: OpenSettings) => Observable<OpenSocket>
+
+/** Opens a WebSocket with ws. */
+export const openWebSocket: OpenWebSocket = (
+  url,
+  receive,
+  { headers = {}, ca, handshakeTimeoutMs = 10_000, pingMs = 10_000, silenceMs = 20_000 } = {},
+) =>
   new Observable((subscriber) => {
     const options = { headers, handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false, ...(ca === undefined ? {} : { ca }) }
     const socket = new WebSocket(url, options)

@@ -1,6 +1,6 @@
 import type { Books } from '../books.js'
 import { linkOf } from '../books.js'
-import type { AmqpState } from '../connections/amqp.js'
+import type { AmqpState } from '../connections/amqp-queue.js'
 import type { Log } from '../log.js'
 
 /** Writes a connection's states into the books and, when they change, into the log. */

@@ -1,5 +1,6 @@
 import amqp from 'amqplib'
-import { amqpReader, amqpWriter } from '../../src/connections/amqp.js'
+import { amqpReader } from '../../src/connections/amqp-reader.js'
+import { amqpWriter } from '../../src/connections/amqp-writer.js'
 import { pulsarWebSocketWriter } from '../../src/connections/pulsar-websocket.js'
 import { pulsarSink } from '../../src/sinks/pulsar.js'
 import { rabbitmqSink } from '../../src/sinks/rabbitmq.js'
