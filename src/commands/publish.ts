@@ -66,8 +66,11 @@ async function* records({ file, stdin, topicLog }: PublishCommand): AsyncGenerat
       const found = recordsIn(text)
       if (found !== undefined) yield* found
       else if (!inLines) whole = { line, text: [text] }
-      else if (text.trimStart().startsWith('[')) return yield { line, problem: 'an array over several lines can only be the whole file; nothing from here on was sent' }
-      else yield { line, problem: 'not JSON' }
+      else if (!text.trimStart().startsWith('[')) yield { line, problem: 'not JSON' }
+      else {
+        yield { line, problem: 'an array over several lines can only be the whole file; nothing from here on was sent' }
+        return
+      }
       inLines = true
     }
   }

@@ -291,8 +291,11 @@ describe('/v1/stream and /v1/tail for pages, which can give `new WebSocket` no h
       socket.on('error', reject)
     })
 
-  it.each(['/v1/stream', '/v1/tail'])('%s takes the token as a subprotocol, answers backhaul.v1, and never says the token', async (path) => {
-    const { socket, protocol, answered } = await dial(path, ['backhaul.v1', `bearer.${encoded('secret')}`], { origin: 'http://localhost:8080' })
+  it.each([
+    ['/v1/stream', ['backhaul.v1', `bearer.${encoded('secret')}`]],
+    ['/v1/tail', [`bearer.${encoded('secret')}`, 'backhaul.v1']],
+  ])('%s takes the token as a subprotocol, answers backhaul.v1, and never says the token: %j', async (path, protocols) => {
+    const { socket, protocol, answered } = await dial(path, protocols, { origin: 'http://localhost:8080' })
     expect(protocol).toBe('backhaul.v1')
     expect(answered).not.toContain(encoded('secret'))
     let frames = ''
