@@ -18,12 +18,15 @@ export const raw = (port: number, say: (write: (bytes: string | Buffer) => void)
     const socket = connect(port, '127.0.0.1')
     let text = ''
     const late = setTimeout(() => socket.destroy(new Error(`still open after ${deadlineMs} ms: ${text}`)), deadlineMs)
-    socket.on('connect', () => say((bytes) => socket.writable && socket.write(bytes)))
+    let sent = 0
+    // Counted one by one: a socket that was reset says of itself that all has been written.
+    const write = (bytes: string | Buffer): void => void (socket.writable && socket.write(bytes, (error) => (sent += error ? 0 : bytes.length)))
+    socket.on('connect', () => say(write))
     socket.on('data', (data) => (text += data.toString()))
     socket.on('error', (error: NodeJS.ErrnoException) => (['ECONNRESET', 'EPIPE'].includes(error.code ?? '') ? undefined : reject(error)))
     socket.on('close', () => {
       clearTimeout(late)
       const statuses = [...text.matchAll(/HTTP\/1\.1 (\d{3}) /g)].map(([, status]) => Number(status))
-      resolve({ text, status: statuses[0] ?? 0, statuses, ms: performance.now() - began, sent: socket.bytesWritten - socket.writableLength })
+      resolve({ text, status: statuses[0] ?? 0, statuses, ms: performance.now() - began, sent })
     })
   })
