@@ -91,7 +91,7 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
     books.refused.set(status, (books.refused.get(status) ?? 0) + 1)
   }
   const server = defer(() => {
-    const sockets = webSocketServer()
+    const sockets = webSocketServer({ refused })
     const upgrades = [...(settings.websocket ? [upgradesTo(sockets, '/v1/stream', live)] : []), upgradesTo(sockets, '/v1/tail', tail)]
     const token = httpToken === undefined ? {} : { token: httpToken }
     return httpServer({ host, port, origins, maxBodyBytes, refused, ...token }, served, upgrades).pipe(finalize(() => sockets.close()))

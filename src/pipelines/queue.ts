@@ -66,9 +66,14 @@ export const embeddedQueue = (
   onState: (state: AmqpState) => void = () => {},
   httpAddress?: string,
 ): Queue => {
-  const store = embeddedStore(folder, { maxBytes, ...(httpAddress === undefined ? {} : { httpAddress }) })
-  const engine = store.engine.pipe(tap(() => onState({ kind: 'connected' })))
-  const connection = embeddedQueueWriter(engine)
+  const { engine } = embeddedStore(folder, { maxBytes, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  // Told like a RabbitMQ that blocks its publishers: the door refuses, until what it holds already has gone in.
+  const states = { error: (error: Error) => onState({ kind: 'blocked', reason: error.message }), complete: () => onState({ kind: 'unblocked' }) }
+  const appender = engine.pipe(
+    tap(() => onState({ kind: 'connected' })),
+    map(({ append }) => ({ append: (body: Uint8Array, headers: Uint8Array) => append(body, headers).pipe(tap(states)) })),
+  )
+  const connection = embeddedQueueWriter(appender)
   return {
     name,
     connection,
