@@ -97,10 +97,11 @@ describe('202', () => {
     expect(taken.map(({ value }) => JSON.parse(value.body.toString()) as { n: number }).map(({ n }) => n)).toEqual([1, 2, 3, 4])
   })
   it('comes only when the queue has it', async () => {
-    const { post, taken } = await start({ answer: () => undefined, source: { deadlineMs: 5000 } })
+    const { post, ask, taken } = await start({ answer: () => undefined, source: { deadlineMs: 5000 } })
     let answered = false
     const posting = post('{"a":1}').then((reply) => ((answered = true), reply))
     while (taken.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    await ask('/healthz') // an early answer would have been here before this one
     expect(answered).toBe(false)
     taken[0]?.settle(accepted)
     expect((await posting).status).toBe(202)
@@ -204,6 +205,16 @@ describe('refusals', () => {
     const { status, headers } = await post('{}')
     expect([status, headers.get('retry-after')]).toEqual([429, '1'])
     await first
+  })
+  it('429 when the bodies of those who wait are too many bytes, and 202 again when they are answered', async () => {
+    const { post, taken } = await start({ answer: ({ body }) => (body.includes('first') ? undefined : accepted), source: { maxWaitingBytes: 20, deadlineMs: 5000 } })
+    const first = post('{"first":1}')
+    while (taken.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    const { status, headers } = await post('{"later":1}')
+    expect([status, headers.get('retry-after')]).toEqual([429, '1'])
+    taken[0]?.settle(accepted)
+    expect((await first).status).toBe(202)
+    expect((await post('{"later":1}')).status).toBe(202)
   })
   it('a batch larger than the window goes in piece by piece', async () => {
     const { post, taken } = await start({ window: 2 })
