@@ -1,5 +1,6 @@
 /**
- * A saboteur breaks one promise by replacing `find`, which must be in `file` exactly once, by `replace`.
+ * A saboteur breaks one promise by replacing `find`, which must be in `file` (or in the files of a folder, `src/x/`)
+ * exactly once, by `replace`.
  *
  * @typedef {object} Saboteur
  * @property {string} name
@@ -11,6 +12,7 @@
  * @property {boolean} [dist]    the test runs the built daemon
  * @property {boolean} [wire]    the test needs real brokers
  */
+import { commands } from './commands.js'
 import { configuration } from './configuration.js'
 import { copies } from './copies.js'
 import { core } from './core.js'
@@ -21,4 +23,4 @@ import { pulsar } from './pulsar.js'
 import { rabbitmq } from './rabbitmq.js'
 
 /** @type {readonly Saboteur[]} */
-export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...copies, ...configuration]
+export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...copies, ...configuration, ...commands]

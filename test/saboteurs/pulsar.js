@@ -2,6 +2,10 @@ const socket = 'src/connections/pulsar-websocket.ts'
 const native = 'src/connections/pulsar-native.ts'
 const answers = 'src/connections/pulsar-answers.ts'
 const webSocket = 'src/connections/web-socket.ts'
+const wire = (title) => ['test/wire/pulsar-faults.test.ts', title]
+const early = { file: socket, find: 'socket.send(frame)\n', replace: 'socket.send(frame)\n      write.done.complete()\n' }
+const blind = { file: answers, find: 'error instanceof SocketClosed && poisonCodes.has(error.closeCode)', replace: 'error instanceof SocketClosed && error.closeCode < 0' }
+const patient = { file: webSocket, find: 'if (asyncScheduler.now() - heard > silenceMs)', replace: 'if (asyncScheduler.now() - heard < 0)' }
 const contract = (title) => ['test/contract/pulsar-writer.test.ts', title]
 
 /** @type {readonly import('./list.js').Saboteur[]} */
@@ -9,9 +13,7 @@ export const pulsar = [
   {
     name: 'settle before Pulsar’s receipt',
     guarantee: 'Accepted means that Pulsar gave its receipt.',
-    file: socket,
-    find: 'socket.send(frame)\n',
-    replace: 'socket.send(frame)\n      write.done.complete()\n',
+    ...early,
     caughtBy: contract('the WebSocket writer writes in order, byte for byte, and settles at the receipt and not before'),
   },
   {
@@ -49,9 +51,7 @@ export const pulsar = [
   {
     name: 'never look for poison',
     guarantee: 'A message for which the server closes the socket is found and rejected, and does not hold the topic up.',
-    file: answers,
-    find: 'error instanceof SocketClosed && poisonCodes.has(error.closeCode)',
-    replace: 'error instanceof SocketClosed && error.closeCode < 0',
+    ...blind,
     caughtBy: contract('finds the message for which the server closes the socket'),
   },
   {
@@ -81,9 +81,7 @@ export const pulsar = [
   {
     name: 'bear any silence',
     guarantee: 'A peer that answers no ping is given up.',
-    file: webSocket,
-    find: 'if (asyncScheduler.now() - heard > silenceMs)',
-    replace: 'if (asyncScheduler.now() - heard < 0)',
+    ...patient,
     caughtBy: contract('gives up a peer that answers no ping'),
   },
   {
@@ -102,4 +100,8 @@ export const pulsar = [
     replace: 'else done.complete()\n',
     caughtBy: contract('the native writer takes any other failure for the connection’s'),
   },
+
+  { name: 'wire: settle before Pulsar’s receipt', guarantee: 'Accepted means that Pulsar gave its receipt.', ...early, caughtBy: wire('killed with a window in flight and started again'), wire: true },
+  { name: 'wire: never look for poison', guarantee: 'A message for which the server closes the socket does not hold the topic up.', ...blind, caughtBy: wire('a message that makes the server close the socket is found'), wire: true },
+  { name: 'wire: bear any silence', guarantee: 'A frozen Pulsar is given up.', ...patient, caughtBy: wire('frozen: noticed by the ping'), wire: true },
 ]

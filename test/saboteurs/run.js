@@ -7,11 +7,12 @@
  * a saboteur that no longer finds its place are not caught. Exit code 1 unless all are.
  */
 import { spawn } from 'node:child_process'
-import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { existsSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import ts from 'typescript'
 import { saboteurs } from './list.js'
 
 const root = fileURLToPath(new URL('../..', import.meta.url))
@@ -72,6 +73,12 @@ const tests = async (copy, files, titles, ms, options) => {
 }
 
 const build = (copy) => run(['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], copy, limitMs.control)
+/** One file of the built daemon, the others stay as they are. */
+const buildOne = async (copy, name, text) => {
+  const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, verbatimModuleSyntax: true }
+  const { outputText } = ts.transpileModule(text, { fileName: name, compilerOptions: options })
+  await writeFile(join(copy, name).replace('/src/', '/dist/').replace(/ts$/, 'js'), outputText)
+}
 const makeCopy = async () => {
   const copy = await mkdtemp(join(tmpdir(), 'backhaul-saboteurs-'))
   copies.push(copy)
@@ -87,30 +94,34 @@ for (const signal of ['SIGINT', 'SIGTERM'])
     clean().finally(() => process.exit(130))
   })
 
+/** The one file that has it, and its sabotaged text; undefined when none has it, or more than one place. */
 const sabotaged = async ({ file, find, replace }) => {
-  const source = await readFile(join(root, file), 'utf8').catch(() => '')
-  return source.split(find).length === 2 ? source.replace(find, () => replace) : undefined
+  const files = file.endsWith('/') ? (await readdir(join(root, file))).map((name) => join(file, name)) : [file]
+  const sources = await Promise.all(files.map(async (name) => ({ name, text: await readFile(join(root, name), 'utf8').catch(() => '') })))
+  const [found, ...others] = sources.flatMap(({ name, text }) => text.split(find).slice(1).map(() => ({ name, text })))
+  return found === undefined || others.length > 0 ? undefined : { name: found.name, text: found.text.replace(find, () => replace) }
 }
 
 /** `caught`, or `survived`, `hung`, `broken` (nothing could be judged), `stale`. */
 const judge = async (saboteur, copy) => {
   const { file, caughtBy, dist = false } = saboteur
-  const code = await sabotaged(saboteur)
-  if (code === undefined) return { verdict: 'stale', detail: `${file} does not have it exactly once` }
-  await writeFile(join(copy, file), code)
+  const broken = await sabotaged(saboteur)
+  if (broken === undefined) return { verdict: 'stale', detail: `${file} does not have it exactly once` }
+  await writeFile(join(copy, broken.name), broken.text)
   try {
-    if (dist) await build(copy)
+    if (dist) await buildOne(copy, broken.name, broken.text)
     const [testFile, title] = caughtBy
     const options = ['--bail=1', ...(saboteur.wire || dist ? [] : ['--pool=threads', '--no-isolate'])]
     const ran = await tests(copy, [testFile], [title], saboteur.wire ? limitMs.wire : limitMs.marble, options)
     if (ran === undefined) return { verdict: 'hung', detail: 'ended by the time limit of this run' }
     const failed = ran.find(({ status }) => status === 'failed')
     if (failed !== undefined) return { verdict: /^Error: (Test|Hook) timed out/.test(failed.message) ? 'hung' : 'caught', detail: failed.title }
-    const broken = ran.find(({ status }) => status === 'broken')
-    if (broken !== undefined) return { verdict: 'broken', detail: broken.message.split('\n')[0] }
+    const unread = ran.find(({ status }) => status === 'broken')
+    if (unread !== undefined) return { verdict: 'broken', detail: unread.message.split('\n')[0] }
     return { verdict: 'survived', detail: caughtBy.join(': ') }
   } finally {
-    await cp(join(root, file), join(copy, file))
+    await cp(join(root, broken.name), join(copy, broken.name))
+    if (dist) await buildOne(copy, broken.name, await readFile(join(root, broken.name), 'utf8'))
   }
 }
 
@@ -119,8 +130,11 @@ const width = Math.max(...saboteurs.map(({ name }) => name.length))
 const row = (verdict, name, ms, detail) => `${verdict.padEnd(8)}  ${name.padEnd(width)}  ${ms === undefined ? '' : `${(ms / 1000).toFixed(1).padStart(5)} s  `}${detail}`
 
 /** Without any saboteur the same tests must pass, and be there. */
-const control = async (copy, chosen) => {
-  if (chosen.some(({ dist }) => dist)) await build(copy)
+const control = async ([copy, ...others], chosen) => {
+  if (chosen.some(({ dist }) => dist)) {
+    await build(copy)
+    for (const other of others) await cp(join(copy, 'dist'), join(other, 'dist'), { recursive: true })
+  }
   const files = [...new Set(chosen.map(({ caughtBy: [file] }) => file))]
   const ran = await tests(copy, files, [...new Set(chosen.map(({ caughtBy: [, title] }) => title))], limitMs.control, [])
   if (ran === undefined) throw new Error('control: the tests hang without any saboteur')
@@ -137,14 +151,14 @@ const main = async () => {
   const named = saboteurs.filter(({ name, file }) => `${name} ${file}`.includes(part))
   if (list) {
     for (const one of named) say(row((await sabotaged(one)) === undefined ? 'stale' : one.wire ? 'wire' : 'here', one.name, undefined, one.guarantee))
-    return (await Promise.all(named.map(sabotaged))).every((code) => code !== undefined)
+    return (await Promise.all(named.map(sabotaged))).every((one) => one !== undefined)
   }
   if (wire) process.env.BACKHAUL_TEST_REQUIRE_BROKERS = '1'
   const began = Date.now()
   const chosen = named.filter((one) => wire || !one.wire)
   if (chosen.length === 0) throw new Error('no saboteur to run')
-  const [first, ...others] = await Promise.all(Array.from({ length: workers }, makeCopy))
-  say(`without a saboteur: ${await control(first, chosen)} tests pass (${((Date.now() - began) / 1000).toFixed(1)} s)\n`)
+  const made = await Promise.all(Array.from({ length: workers }, makeCopy))
+  say(`without a saboteur: ${await control(made, chosen)} tests pass (${((Date.now() - began) / 1000).toFixed(1)} s)\n`)
 
   const results = []
   const work = async (waiting, copy) => {
@@ -157,8 +171,8 @@ const main = async () => {
     }
   }
   const here = chosen.filter((one) => !one.wire)
-  await Promise.all([first, ...others].map((copy) => work(here, copy)))
-  await work(chosen.filter((one) => one.wire), first) // they share brokers: one at a time
+  await Promise.all(made.map((copy) => work(here, copy)))
+  await work(chosen.filter((one) => one.wire), made[0]) // they share brokers: one at a time
   const left = named.filter((one) => !chosen.includes(one))
   for (const one of left) say(row('not run', one.name, undefined, 'needs brokers: --wire'))
 
