@@ -65,10 +65,11 @@ const start = async ({ window = 1000, server = {}, source = {}, answer = () => a
 
 describe('the HTTP door before a scripted pipeline', () => {
   it('202 comes only when the queue has it', async () => {
-    const { post, taken } = await start({ answer: () => undefined, source: { deadlineMs: 5000 } })
+    const { port, post, taken } = await start({ answer: () => undefined, source: { deadlineMs: 5000 } })
     let answered = false
     const posting = post('{"a":1}').then((reply) => ((answered = true), reply))
     while (taken.length === 0) await new Promise((resolve) => setImmediate(resolve))
+    await fetch(`http://127.0.0.1:${port}/healthz`) // an early answer would have been here before this one
     expect(answered).toBe(false)
     taken[0]?.settle(accepted)
     expect((await posting).status).toBe(202)

@@ -13,6 +13,10 @@ describe('batch', () => {
     marbles(`ends as its source does: ${row}`, ({ queue, expectObservable }) => {
       expectObservable(queue(row).deliveries.pipe(batch(3, 9), settleAfter(0), joined)).toBe(expected, names)
     })
+  marbles('gives what it has when its source ends without waiting for answers', ({ hot, expectObservable }) => {
+    const deliveries = hot('ab-c|').pipe(map((value): Delivery<string> => ({ value, settle: () => undefined })))
+    expectObservable(deliveries.pipe(batch(2, 9), map(({ value }) => value), joined)).toBe('-p--(q|)', names)
+  })
   marbles('joins as many as its size at once, in order', ({ queue, expectObservable, expectRow }) => {
     const { deliveries, settled } = queue('ab---cd')
     expectRow(settled, '                    -(ab)-(cd)')

@@ -100,6 +100,11 @@ describe('deliver', () => {
   marbles('completes after the last settlement, when its source was stopped', ({ queue, far, hot, expectObservable }) => {
     expectObservable(queue('a-b-c', { stop: hot('---s') }).deliveries.pipe(deliver(far('w', { a: 6, b: 6 }).connection, sink()), letters)).toBe('------a-(b|)')
   })
+  marbles('completes after the last settlement, also when its source has ended long before', ({ hot, far, expectObservable }) => {
+    const { connection } = far('w', { a: 4, b: 6 })
+    const deliveries = hot('ab|').pipe(map((value): Delivery<string> => ({ value, settle: () => undefined })))
+    expectObservable(deliveries.pipe(deliver(connection, sink()), letters)).toBe('----a--(b|)')
+  })
   marbles('asks the far end for no more than its window: the third write begins when the first is confirmed', ({ queue, far, expectObservable, flush }) => {
     const { connection, demand } = far('w', { a: 3, b: 4, c: 2 })
     expectObservable(queue('abc').deliveries.pipe(deliver(connection, sink({ window: 2 })), letters)).toBe('---a-(bc)')
