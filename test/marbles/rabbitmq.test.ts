@@ -146,6 +146,14 @@ describe('rabbitmqSource', () => {
     m.flush()
     expect(seen.join('')).toBe('aa+b+')
   })
+  marbles('lets what is refused again and again come ever more slowly, until something is accepted', (m) => {
+    const rabbit = fakeRabbit()
+    rabbit.put(queue, ...ids(1))
+    const { seen } = read(m, rabbit, ({ settle }) => settle(released(false)))
+    m.flush()
+    expect(seen.length, '50 ms, doubling to 5 s, in 20 s').toBeLessThan(15)
+    expect(seen.length).toBeGreaterThan(7)
+  })
   marbles('takes nothing after a loss until all that was outside is answered; then what was lost comes first', (m) => {
     const rabbit = fakeRabbit()
     rabbit.put(queue, ...ids(4))
