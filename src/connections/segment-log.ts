@@ -103,6 +103,8 @@ export interface SegmentLogOptions {
   /** Named to whoever finds the folder in use. */
   readonly httpAddress?: string
   readonly fs?: LogFileSystem
+  /** Keeps other processes out of the folder. @default lockFolder */
+  readonly lock?: typeof lockFolder
 }
 
 const READ_BYTES = 256 * 1024
@@ -1064,7 +1066,8 @@ export const openSegmentLog = (folder: string, options: SegmentLogOptions): Obse
     const opening = async (): Promise<QueueEngine> => {
       await fs.makeFolder(folder)
       const { httpAddress } = options
-      const lock = await firstValueFrom(lockFolder(folder, { pid: process.pid, ...(httpAddress !== undefined && { httpAddress }) }))
+      const take = options.lock ?? lockFolder
+      const lock = await firstValueFrom(take(folder, { pid: process.pid, ...(httpAddress !== undefined && { httpAddress }) }))
       try {
         return await start(folder, options, fs, lock)
       } catch (error) {
