@@ -28,14 +28,11 @@ export interface Commits {
   readonly errors: () => { readonly writeErrors: number; readonly syncErrors: number }
 }
 
-const imageOf = (batch: readonly Appending[], mark: Buffer, seal: Seal, first: number): Buffer => {
-  const size = batch.reduce((sum, { bytes }) => sum + bytes, 0)
-  const image = Buffer.allocUnsafeSlow(size + RECORD_HEADER_BYTES + mark.length)
+const fill = (image: Buffer, batch: readonly Appending[], mark: Buffer, seal: Seal, first: number): void => {
   let at = 0
   let seq = first
   for (const { body, headers } of batch) at = writeRecord(image, at, seal, MESSAGE, seq++, body, headers)
   writeRecord(image, at, seal, MARK, seq, mark)
-  return image
 }
 
 export const createCommits = (segments: Segments, settlements: Settlements, segmentBytes: number): Commits => {
@@ -51,9 +48,11 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
     try {
       settlements.begun(await segments.begin(encodeMark(mark)))
     } catch (error) {
+      settlements.marked(false)
       writeErrors += 1
       throw error
     }
+    settlements.marked(true)
     complete = false
     await segments.trim(mark.floor, settlements.leave)
   }
@@ -69,6 +68,7 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
 
   const failed = (error: unknown, to: number): void => {
     complete = true
+    settlements.marked(false)
     if (!(error instanceof WriteFailed)) return
     if (error.during === 'write') writeErrors += 1
     else syncErrors += 1
@@ -79,13 +79,16 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
   }
 
   const commit: Commits['commit'] = async (batch, kept) => {
-    await rotate(batch.reduce((sum, { bytes }) => sum + bytes, 0))
+    const size = batch.reduce((sum, { bytes }) => sum + bytes, 0)
+    await rotate(size)
     await begin()
     if (batch.length === 0 && !complete && !settlements.unmarked()) return
-    const payload = batch.reduce((sum, { body, headers }) => sum + body.length + headers.length, 0)
+    const payload = size - batch.length * RECORD_HEADER_BYTES
     const mark = settlements.mark(complete, batch.length, payload)
+    const told = encodeMark(mark)
     const first = segments.nextSeq()
-    const image = imageOf(batch, encodeMark(mark), segments.active()!.seal, first)
+    const image = segments.buffer(size + RECORD_HEADER_BYTES + told.length)
+    fill(image, batch, told, segments.active()!.seal, first)
     try {
       await segments.append(image)
     } catch (error) {
@@ -93,6 +96,7 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
       throw error
     }
     complete = false
+    settlements.marked(true)
     segments.spend(first + batch.length)
     settlements.appended(batch.length, payload)
     kept(first)

@@ -1,5 +1,6 @@
 /** Walks the records of a log, in order, stepping around what is damaged. */
 import { attempt, readAround, type LogFile, type LogFileSystem } from './log-files.js'
+import type { Recent } from './log-recent.js'
 import {
   claimedBytes,
   findRecord,
@@ -23,6 +24,7 @@ export interface Segment {
   next: Segment | undefined
 }
 
+/** Broken bytes; or none (`from` is `to`), where numbers are missing between two segments. */
 export interface Damage {
   readonly segment: Segment
   readonly from: number
@@ -31,15 +33,8 @@ export interface Damage {
   readonly lost: Run
 }
 
-/** Bytes of a segment that are in memory; a record in them was checked when it was written. */
-export interface Recent {
-  readonly segment: Segment
-  readonly at: number
-  readonly bytes: Buffer
-}
-
 export interface Cursor {
-  /** The next record; `load` when its bytes are not here yet; `end` when no synced one follows. */
+  /** The next record, good until the next call of `step` or `load`; `load` when its bytes are not here yet; `end` when no synced one follows. */
   readonly step: () => StoredRecord | 'load' | 'end'
   readonly load: () => Promise<void>
   readonly seek: (segment: Segment, offset: number, seq: number) => void
@@ -69,7 +64,9 @@ export const createCursor = (
   let offset = 0
   let expected = 0
   let want = READ_BYTES
-  let chunk: (Recent & { readonly verify: boolean }) | undefined
+  let chunk: Recent | undefined
+  /** Where `load` reads into, time and again. */
+  let own = Buffer.alloc(0)
   let file: { segment: Segment; handle: LogFile } | undefined
 
   const seek = (to: Segment, at: number, seq: number): void => {
@@ -82,23 +79,23 @@ export const createCursor = (
     chunk = undefined
     return 'load'
   }
-  const covering = (from: Segment): typeof chunk => {
-    if (chunk !== undefined && chunk.segment === from && chunk.at <= offset && offset < chunk.at + chunk.bytes.length) return chunk
-    const recent = recall(from, offset)
-    return recent === undefined ? undefined : { ...recent, verify: false }
-  }
+  const covers = (some: Recent | undefined): boolean =>
+    some !== undefined && !some.gone && some.segment === segment && some.at <= offset && offset < some.at + some.bytes.length
 
   const step: Cursor['step'] = () => {
     while (segment !== undefined) {
       if (offset >= segment.length) {
-        if (segment.next === undefined) return 'end'
-        seek(segment.next, SEGMENT_HEADER_BYTES, segment.next.first)
+        const { next } = segment
+        if (next === undefined) return 'end'
+        // A refused batch leaves a gap, and so does a file that has lost its end: whoever listens knows which.
+        if (expected < next.first) onDamage({ segment: next, from: 0, to: 0, lost: { from: expected, to: next.first } })
+        seek(next, SEGMENT_HEADER_BYTES, next.first)
         continue
       }
-      chunk = covering(segment)
+      if (!covers(chunk)) chunk = recall(segment, offset)
       if (chunk === undefined) return more(0)
-      const { at, bytes, verify } = chunk
-      const record = readRecord(bytes, offset - at, segment.length - at, segment.seal, verify)
+      const { at, bytes } = chunk
+      const record = readRecord(bytes, offset - at, segment.length - at, segment.seal, bytes.buffer === own.buffer)
       if (record === 'short') return more(claimedBytes(bytes, offset - at))
       if (record !== 'bad' && record.seq === expected) {
         offset = at + record.end
@@ -125,14 +122,18 @@ export const createCursor = (
     if (segment === undefined) return
     const from = segment
     const at = offset
-    const bytes = Buffer.allocUnsafe(Math.min(want, from.length - at))
+    const size = Math.min(want, from.length - at)
     want = READ_BYTES
+    // What is longer than usual is not kept for long.
+    if (own.length < size || own.length > READ_BYTES) own = Buffer.allocUnsafeSlow(Math.max(READ_BYTES, size))
+    const bytes = own.subarray(0, size)
+    chunk = undefined
     if (file?.segment !== from) {
       await close()
       file = { segment: from, handle: await fs.open(from.path, 'read') }
     }
     await readAround(file.handle, bytes, at)
-    chunk = { segment: from, at, bytes, verify: true }
+    chunk = { segment: from, at, bytes, gone: false }
   }
 
   return { step, load, seek, close, segment: () => segment, offset: () => offset, expected: () => expected }

@@ -74,12 +74,12 @@ const fill = async (file: LogFile, into: Buffer, position: number): Promise<void
 
 /**
  * Fills the buffer, with zeros for what is missing and for pages that the disk cannot read:
- * both then count as damage.
+ * both then count as damage. Says whether every page could be read.
  *
  * **Fails** when not one page can be read.
  */
-export const readAround = async (file: LogFile, into: Buffer, position: number): Promise<void> => {
-  if (await attempt(fill(file, into, position))) return
+export const readAround = async (file: LogFile, into: Buffer, position: number): Promise<boolean> => {
+  if (await attempt(fill(file, into, position))) return true
   let failed: unknown
   let good = 0
   for (let at = 0, next = 0; at < into.length; at = next) {
@@ -94,6 +94,7 @@ export const readAround = async (file: LogFile, into: Buffer, position: number):
     }
   }
   if (good === 0) throw failed
+  return false
 }
 
 /** Up to so many bytes from the start of a file, and how long it is. */

@@ -1,6 +1,7 @@
 /** A look at what is pending, past the road: for people. */
 import { createCursor, walk, type Segment } from './log-cursor.js'
 import type { LogFileSystem } from './log-files.js'
+import { entryOf } from './log-reader.js'
 import type { Entry } from './queue-engine.js'
 import { MESSAGE, SEGMENT_HEADER_BYTES, type Run } from './segment-record.js'
 
@@ -23,7 +24,7 @@ export const peekInto = async (
     await walk(cursor, ({ kind, seq, body, headers }) => {
       if (kind !== MESSAGE || seq < wanted) return true
       while (settled.length > 0 && settled[0]!.to <= seq) settled.shift()
-      if (settled.length === 0 || settled[0]!.from > seq) entries.push({ seq, body, headers })
+      if (settled.length === 0 || settled[0]!.from > seq) entries.push(entryOf(seq, body, headers))
       return entries.length < max
     })
   } finally {

@@ -1,12 +1,9 @@
-/**
- * The reading side of the log: what is given out, what of it is settled, and what the next
- * mark has to say about that.
- */
+/** The reading side of the log: gives out what is pending, and keeps count. */
 import { Observable, type Subscriber } from 'rxjs'
 import { createCursor, type Cursor, type Damage, type Segment } from './log-cursor.js'
 import type { LogFileSystem } from './log-files.js'
+import { createReach } from './log-reach.js'
 import type { Recovered } from './log-recovery.js'
-import { addRun, tidy } from './log-runs.js'
 import type { Segments } from './log-segments.js'
 import { QueueFailed, type Entry, type QueueEngine, type QueueStats } from './queue-engine.js'
 import { MESSAGE, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, type Mark, type Run } from './segment-record.js'
@@ -15,7 +12,9 @@ import { MESSAGE, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, type Mark, type Run
 export interface Settlements {
   /** What the next mark says when so much is appended with it: every settlement, or only those since the last mark. */
   readonly mark: (complete: boolean, messages: number, bytes: number) => Mark
-  /** Whether something was settled since the last mark, and whether anything is left. */
+  /** Whether that mark has been synced. */
+  readonly marked: (synced: boolean) => void
+  /** Whether something was settled since the last mark. */
   readonly unmarked: () => boolean
   readonly drained: () => boolean
   readonly appended: (messages: number, bytes: number) => void
@@ -31,96 +30,86 @@ export interface Settlements {
 
 export interface Reader extends Settlements, Pick<QueueEngine, 'next' | 'rewind' | 'settle'> {
   readonly stats: () => Pick<QueueStats, 'depth' | 'bytes' | 'unsettled' | 'damagedRecords' | 'damagedBytes' | 'lostMessages'>
-  /** All that is settled, sorted, and where to start. */
-  readonly settled: () => { readonly floor: number; readonly runs: Run[] }
+  /** Everything that is settled. */
+  readonly settled: () => { readonly floor: number; readonly runs: readonly Run[] }
   readonly close: () => Promise<void>
 }
 
-/** Given out, or known to be settled, between the oldest unsettled and the cursor. */
-interface Outside extends Run {
-  settled: boolean
-  readonly bytes: number
-  readonly segment?: Segment
-  readonly at?: number
+/** A settlement is there to be marked: some time, or now, since the reader is held back until then. */
+type OnSettled = (when: 'soon' | 'now') => void
+
+/** A request for entries. `window` is the most that its subscriber can have outside. */
+interface Request {
+  readonly max: number
+  readonly window: number
+  readonly subscriber: Subscriber<readonly Entry[]>
 }
 
-/** The most entries between the oldest unsettled and the newest given out. */
-const REACH = 65_536
+/** A copy: a message that is outside for long must not hold on to all that was read with it. */
+export const entryOf = (seq: number, body: Buffer, headers: Buffer): Entry => ({
+  seq,
+  body: Buffer.from(body),
+  headers: headers.length === 0 ? headers : Buffer.from(headers),
+})
 
-export const createReader = (fs: LogFileSystem, segments: Segments, found: Recovered, onSettled: () => void): Reader => {
-  let { floor, depth, bytes, damagedRecords, damagedBytes, lostMessages } = found
-  /** Settled beyond the cursor. */
-  let skip = [...found.runs]
-  /** From the oldest unsettled, at `head`, up to the cursor. */
-  let reach: Outside[] = []
-  let head = 0
-  /** Settled since the last mark. */
-  let fresh: Run[] = []
-  const unsettled = new Map<number, Outside>()
-  let unsettledBytes = 0
-  let waiting: { readonly max: number; readonly subscriber: Subscriber<readonly Entry[]> } | undefined
+/** One emission is at most this long, so that nobody else waits for it. */
+const MAX_ENTRIES = 4096
+
+export const createReader = (fs: LogFileSystem, segments: Segments, found: Recovered, onSettled: OnSettled): Reader => {
+  let { depth, bytes, damagedRecords, damagedBytes, lostMessages } = found
+  const reach = createReach(found)
+  let request: Request | undefined
   let loading: Promise<void> | undefined
   let pumping = false
   let closed = false
+  /** While marks fail, messages go out all the same: better twice than never. */
+  let marksFail = false
+  /** Numbers below this that are missing between two segments have been counted. */
+  let gapsCounted = 0
 
   const onDamage = ({ segment, from, to, lost }: Damage): void => {
-    if (to <= segment.verified) return
-    segment.verified = to
-    segment.damaged = true
+    const broken = to - from
+    if (broken > 0 ? to <= segment.verified : lost.to <= gapsCounted) return
+    const missing = reach.missing(lost)
+    if (broken > 0) {
+      segment.verified = to
+      segment.damaged = true
+    } else {
+      gapsCounted = lost.to
+      if (missing === 0) return
+    }
     damagedRecords += 1
-    damagedBytes += to - from
-    lostMessages += lost.to - lost.from
-    const pending = Math.min(depth, Math.max(0, lost.to - Math.max(lost.from, floor)))
-    depth -= pending
-    if (pending > 0) bytes = Math.max(0, bytes - (to - from - pending * RECORD_HEADER_BYTES))
+    damagedBytes += broken
+    lostMessages += missing
+    depth = Math.max(0, depth - missing)
+    if (missing > 0) bytes = Math.max(0, bytes - Math.max(0, broken - missing * RECORD_HEADER_BYTES))
   }
   const cursor: Cursor = createCursor(fs, segments.recall, onDamage)
-  const origin = segments.all().findLast(({ first }) => first <= floor) ?? segments.all()[0]
-  if (origin !== undefined) cursor.seek(origin, SEGMENT_HEADER_BYTES, origin.first)
-
-  const raiseFloor = (): void => {
-    while (head < reach.length && reach[head]!.settled) head += 1
-    floor = Math.max(floor, reach[head]?.from ?? cursor.expected())
-    if (head > 1024 && head * 2 > reach.length) {
-      reach = reach.slice(head)
-      head = 0
-    }
+  const start = (segment: Segment | undefined): void => {
+    if (segment !== undefined) cursor.seek(segment, SEGMENT_HEADER_BYTES, segment.first)
   }
-  const full = (): boolean => reach.length - head >= REACH
-  const settledOutside = (): Run[] => reach.slice(head).filter(({ settled }) => settled)
-
-  /** Passes over settled runs; says whether this number is in one. */
-  const skips = (seq: number): boolean => {
-    while (skip.length > 0 && skip[0]!.to <= seq) reach.push({ ...skip.shift()!, settled: true, bytes: 0 })
-    return seq < floor || (skip.length > 0 && skip[0]!.from <= seq)
-  }
+  start(segments.all().findLast(({ first }) => first <= reach.floor()) ?? segments.all()[0])
 
   const take = (max: number): Entry[] | 'load' | 'end' => {
     const entries: Entry[] = []
-    let stopped: 'load' | 'end' = 'end'
-    while (entries.length < max && !full()) {
+    let stopped: 'load' | 'end' | undefined
+    while (entries.length < max && !reach.isFull() && stopped === undefined) {
       const record = cursor.step()
-      if (typeof record === 'string') {
-        stopped = record
-        break
+      if (typeof record === 'string') stopped = record
+      else if (record.kind === MESSAGE && !reach.isSettled(record.seq)) {
+        const { seq, body, headers } = record
+        const size = body.length + headers.length
+        reach.give({ seq, segment: cursor.segment()!, at: cursor.offset() - RECORD_HEADER_BYTES - size }, size)
+        entries.push(entryOf(seq, body, headers))
       }
-      const { kind, seq, body, headers } = record
-      if (kind !== MESSAGE || skips(seq)) continue
-      const size = body.length + headers.length
-      const at = cursor.offset() - RECORD_HEADER_BYTES - size
-      const outside: Outside = { from: seq, to: seq + 1, settled: false, bytes: size, segment: cursor.segment()!, at }
-      reach.push(outside)
-      unsettled.set(seq, outside)
-      unsettledBytes += size
-      entries.push({ seq, body, headers })
     }
-    raiseFloor()
+    reach.raiseFloor(cursor.expected())
     if (stopped === 'end' && cursor.expected() === segments.nextSeq()) {
       // All that is pending is outside: exact, whatever damage has made of the counts.
-      depth = unsettled.size
-      bytes = unsettledBytes
+      depth = reach.unsettled()
+      bytes = reach.unsettledBytes()
     }
-    return entries.length > 0 ? entries : stopped
+    return entries.length > 0 ? entries : (stopped ?? 'end')
   }
 
   const load = (): void => {
@@ -134,92 +123,88 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
         loading = undefined
         // Settled and deleted in the meantime.
         if (cursor.segment() !== from) return pump()
-        const { subscriber } = waiting ?? {}
-        waiting = undefined
+        const { subscriber } = request ?? {}
+        request = undefined
         subscriber?.error(new QueueFailed('BACKHAUL_QUEUE_IO', 'the embedded queue cannot be read', { cause: error }))
       },
     )
+  }
+
+  /**
+   * How much may go out. What is settled but in no synced mark comes again after a crash, as
+   * what is outside does: together they stay within the window.
+   */
+  const room = ({ max, window }: Request): number =>
+    marksFail ? max : Math.min(max, window - reach.unsettled() - reach.unrecorded())
+  /** A sync for each settlement would be too many, and waiting for the timer too slow. */
+  const hurryMark = (): void => {
+    if (request !== undefined && room(request) <= 0 && reach.unrecorded() * 4 >= request.window) onSettled('now')
   }
 
   /** A loop, so that a consumer may ask for more from within its emission. */
   const pump = (): void => {
     if (pumping) return
     pumping = true
-    while (waiting !== undefined && loading === undefined && !closed) {
-      const taken = take(waiting.max)
+    while (request !== undefined && loading === undefined && !closed) {
+      const most = room(request)
+      const taken = most > 0 ? take(Math.min(most, MAX_ENTRIES)) : 'end'
       if (taken === 'end') break
       if (taken === 'load') load()
       else {
-        const { subscriber } = waiting
-        waiting = undefined
+        const { subscriber } = request
+        request = undefined
         subscriber.next(taken)
         subscriber.complete()
       }
     }
     pumping = false
+    hurryMark()
   }
 
-  const next: QueueEngine['next'] = (max) =>
+  const next: QueueEngine['next'] = (wanted) =>
     new Observable((subscriber) => {
       if (closed) return subscriber.complete()
-      if (waiting !== undefined) return subscriber.error(new QueueFailed('BACKHAUL_QUEUE_BUSY', 'the embedded queue has a reader already'))
-      const mine = { max: Math.max(1, max), subscriber }
-      waiting = mine
+      if (request !== undefined) return subscriber.error(new QueueFailed('BACKHAUL_QUEUE_BUSY', 'the embedded queue has a reader already'))
+      const max = Math.max(1, wanted)
+      const mine = { max, window: max + reach.unsettled(), subscriber }
+      request = mine
       subscriber.add(() => {
-        if (waiting === mine) waiting = undefined
+        if (request === mine) request = undefined
       })
       pump()
     })
 
   const settle: QueueEngine['settle'] = (seq) => {
-    const outside = unsettled.get(seq)
-    if (outside === undefined || closed) return
-    unsettled.delete(seq)
-    outside.settled = true
+    if (closed) return
+    const size = reach.remove(seq)
+    if (size === undefined) return
     depth -= 1
-    bytes -= outside.bytes
-    unsettledBytes -= outside.bytes
-    addRun(fresh, seq, seq + 1)
-    const held = full()
-    raiseFloor()
-    onSettled()
-    if (held) queueMicrotask(pump)
+    bytes -= size
+    const wasFull = reach.isFull()
+    reach.raiseFloor(cursor.expected())
+    onSettled('soon')
+    hurryMark()
+    if (wasFull) queueMicrotask(pump)
   }
 
   const rewind: QueueEngine['rewind'] = () => {
-    raiseFloor()
-    const oldest = reach[head]
+    const oldest = reach.rewind()
     if (oldest === undefined) return
-    skip = [...tidy(settledOutside(), floor), ...skip]
-    cursor.seek(oldest.segment!, oldest.at!, oldest.from)
-    reach = []
-    head = 0
-    unsettled.clear()
-    unsettledBytes = 0
+    cursor.seek(oldest.segment, oldest.at, oldest.seq)
     pump()
   }
 
-  /** Moves behind everything synced: what is passed over counts as settled. */
   const purge = (): number => {
     const last = segments.all().at(-1)
     if (last === undefined) return 0
-    raiseFloor()
-    const removed = depth - unsettled.size
-    const from = Math.max(floor, cursor.expected())
-    const to = segments.nextSeq()
-    if (to > from) {
-      reach.push({ from, to, settled: true, bytes: 0 })
-      addRun(fresh, from, to)
-    }
-    skip = []
-    cursor.seek(last, last.length, to)
-    depth = unsettled.size
-    bytes = unsettledBytes
-    raiseFloor()
+    const removed = depth - reach.unsettled()
+    reach.purge({ from: Math.max(reach.floor(), cursor.expected()), to: segments.nextSeq() })
+    cursor.seek(last, last.length, segments.nextSeq())
+    reach.raiseFloor(cursor.expected())
+    depth = reach.unsettled()
+    bytes = reach.unsettledBytes()
     return removed
   }
-
-  const settled: Reader['settled'] = () => ({ floor, runs: tidy([...settledOutside(), ...skip], floor) })
 
   return {
     next,
@@ -227,31 +212,36 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
     rewind,
     purge,
     pump,
-    settled,
-    mark: (complete, messages, added) => {
-      const runs = complete ? settled().runs : tidy(fresh, floor)
-      fresh = []
-      return { floor, depth: depth + messages, bytes: bytes + added, runs }
+    settled: () => ({ floor: reach.floor(), runs: reach.runs() }),
+    mark: (complete, messages, added) => ({
+      floor: reach.floor(),
+      depth: depth + messages,
+      bytes: bytes + added,
+      runs: reach.toldBy(complete),
+    }),
+    marked: (synced) => {
+      marksFail = !synced
+      if (synced) reach.recorded()
     },
-    unmarked: () => fresh.length > 0,
+    unmarked: reach.anythingToTell,
     drained: () => depth === 0,
     appended: (messages, added) => {
       depth += messages
       bytes += added
     },
-    refused: (from, to) => addRun(skip, from, to),
+    refused: (from, to) => reach.refuse({ from, to }),
     begun: (segment) => {
       const where = cursor.segment()
-      if (where === undefined || where.first === segment.first) cursor.seek(segment, SEGMENT_HEADER_BYTES, segment.first)
+      if (where === undefined || where.first === segment.first) start(segment)
     },
     leave: (segment) => {
-      if (cursor.segment() === segment && segment.next !== undefined) cursor.seek(segment.next, SEGMENT_HEADER_BYTES, segment.next.first)
+      if (cursor.segment() === segment) start(segment.next)
     },
-    stats: () => ({ depth, bytes, unsettled: unsettled.size, damagedRecords, damagedBytes, lostMessages }),
+    stats: () => ({ depth, bytes, unsettled: reach.unsettled(), damagedRecords, damagedBytes, lostMessages }),
     close: async () => {
       closed = true
-      waiting?.subscriber.complete()
-      waiting = undefined
+      request?.subscriber.complete()
+      request = undefined
       await loading
       await cursor.close()
     },

@@ -8,8 +8,8 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
 import { createCursor, walk, type Damage, type Segment } from './log-cursor.js'
-import { attempt, placeFile, readStart, type LogFileSystem } from './log-files.js'
-import { missingIn, tidy } from './log-runs.js'
+import { attempt, placeFile, readAround, readStart, type LogFileSystem } from './log-files.js'
+import { missingIn, raiseOver, tidy } from './log-runs.js'
 import { QueueFailed } from './queue-engine.js'
 import {
   claimedBytes,
@@ -17,6 +17,7 @@ import {
   decodeSegmentHeader,
   encodeSegmentHeader,
   FORMAT_VERSION,
+  isWhole,
   MARK,
   RECORD_HEADER_BYTES,
   readRecord,
@@ -106,29 +107,22 @@ const startsWithMark = async (fs: LogFileSystem, { first, path, length, seal }: 
   return typeof record === 'object' && record.kind === MARK && record.seq === first
 }
 
-/** Reads from the newest segment on whose first mark is whole. */
+/** What the newest segment whose first mark is whole says, and all that came after it. */
 const replay = async (fs: LogFileSystem, segments: readonly Segment[], counts: Counts) => {
-  let torn: Damage | undefined
+  let tail: Damage | undefined
   const damages: Damage[] = []
   const cursor = createCursor(fs, () => undefined, (damage) => {
-    const { segment, from, to, lost } = damage
+    const { segment, to } = damage
     if (to <= segment.verified) return
     segment.verified = to
-    if (to === segment.length && segment.next === undefined) {
-      torn = damage
-      return
-    }
-    segment.damaged = true
-    counts.damagedRecords += 1
-    counts.damagedBytes += to - from
-    counts.lostMessages += lost.to - lost.from
-    damages.push(damage)
+    if (to === segment.length && segment.next === undefined) tail = damage
+    else damages.push(damage)
   })
 
   let start = Math.max(0, segments.length - 1)
   while (start > 0 && !(await startsWithMark(fs, segments[start]!))) start -= 1
   const origin = segments[start]
-  let floor = segments[0]?.first ?? 0
+  let floor = 0
   let nextSeq = origin?.first ?? 1
   let depth = 0
   let bytes = 0
@@ -161,14 +155,43 @@ const replay = async (fs: LogFileSystem, segments: readonly Segment[], counts: C
       return true
     })
     await cursor.close()
-    runs = tidy(runs, floor)
-    for (const { from, to, lost } of damages.slice(0, marked)) {
-      const gone = missingIn(lost, runs, floor)
-      depth = Math.max(0, depth - gone)
-      if (gone > 0) bytes = Math.max(0, bytes - (to - from - gone * RECORD_HEADER_BYTES))
-    }
   }
-  return { floor, nextSeq, depth, bytes, runs, torn, genuine }
+  runs = tidy(runs, floor)
+  const lose = (missing: number, lostBytes: number, counted: boolean): void => {
+    counts.lostMessages += missing
+    if (!counted || missing === 0) return
+    depth = Math.max(0, depth - missing)
+    bytes = Math.max(0, bytes - Math.max(0, lostBytes))
+  }
+  damages.forEach(({ segment, from, to, lost }, i) => {
+    segment.damaged = true
+    counts.damagedRecords += 1
+    counts.damagedBytes += to - from
+    const missing = missingIn(lost, runs, floor)
+    lose(missing, to - from - missing * RECORD_HEADER_BYTES, i < marked)
+  })
+  // Segments go from the oldest on, and only below the floor: what is missing above it was taken away.
+  const oldest = segments[0]?.first ?? floor
+  const missing = floor === 0 ? 0 : missingIn({ from: floor, to: oldest }, runs, floor)
+  if (missing > 0) counts.damagedRecords += 1
+  lose(missing, 0, true)
+  floor = Math.max(floor, oldest)
+  return { floor, nextSeq, depth, bytes, runs: tidy(runs, floor), tail, genuine }
+}
+
+/**
+ * Whether a crash in mid-write can have left these bytes behind the last good record: the
+ * start of a record that goes on beyond the end, or nothing at all. A record that is all
+ * there and wrong was good once.
+ */
+const isTorn = async (fs: LogFileSystem, { segment, from, to }: Damage): Promise<boolean> => {
+  const bytes = Buffer.alloc(to - from)
+  const file = await fs.open(segment.path, 'read')
+  const readable = await readAround(file, bytes, from).finally(() => file.close())
+  if (!readable) return false
+  if (bytes.length < RECORD_HEADER_BYTES || bytes.every((byte) => byte === 0)) return true
+  const { markerBytes } = segment.seal
+  return bytes.indexOf(markerBytes) === 0 && claimedBytes(bytes, 0) > bytes.length && !isWhole(bytes, segment.seal)
 }
 
 /**
@@ -179,13 +202,13 @@ const replay = async (fs: LogFileSystem, segments: readonly Segment[], counts: C
 export const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> => {
   const counts: Counts = { damagedRecords: 0, damagedBytes: 0, lostMessages: 0, tornBytes: 0 }
   const { salt, segments } = await readFolder(fs, folder, counts)
-  const { floor, nextSeq, depth, bytes, runs, torn, genuine } = await replay(fs, segments, counts)
+  const { nextSeq, genuine, tail, ...known } = await replay(fs, segments, counts)
   const newest = segments.at(-1)
   let next = nextSeq
   if (newest !== undefined) {
-    const tail = torn === undefined ? 0 : torn.to - torn.from
-    // Numbers that the torn bytes may have used are not used again.
-    next = Math.max(nextSeq, newest.first) + Math.ceil(tail / RECORD_HEADER_BYTES)
+    const tailBytes = tail === undefined ? 0 : tail.to - tail.from
+    // Numbers that the bytes in the tail may have used are not used again.
+    next = Math.max(nextSeq, newest.first) + Math.ceil(tailBytes / RECORD_HEADER_BYTES)
     if (genuine === 0) {
       // Segments appear whole, so this one was destroyed: kept aside, and none of its numbers is used again.
       counts.damagedRecords += 1
@@ -195,13 +218,18 @@ export const recover = async (fs: LogFileSystem, folder: string): Promise<Recove
       segments.pop()
       const before = segments.at(-1)
       if (before !== undefined) before.next = undefined
-    } else if (torn !== undefined) {
-      counts.tornBytes += tail
-      newest.length = torn.from
+    } else if (tail !== undefined && (await isTorn(fs, tail))) {
+      counts.tornBytes += tailBytes
+      newest.length = tail.from
       const file = await fs.open(newest.path, 'write').catch(() => undefined)
       if (file !== undefined) await attempt(file.truncate(newest.length).finally(() => file.close()))
+    } else if (tail !== undefined) {
+      counts.damagedRecords += 1
+      counts.damagedBytes += tailBytes
+      newest.damaged = true
     }
   }
-  const lowest = Math.max(floor, segments[0]?.first ?? floor)
-  return { segments, salt, nextSeq: next, floor: lowest, runs: tidy(runs, lowest), depth, bytes, ...counts }
+  // The numbers that are passed over are accounted for: a gap that no run explains is a loss.
+  const runs = next > nextSeq ? [...known.runs, { from: nextSeq, to: next }] : known.runs
+  return { ...known, ...raiseOver(known.floor, tidy(runs, known.floor)), segments, salt, nextSeq: next, ...counts }
 }

@@ -25,3 +25,11 @@ export const missingIn = ({ from, to }: Run, runs: readonly Run[], floor: number
   const covered = runs.reduce((sum, run) => sum + Math.max(0, Math.min(run.to, to) - Math.max(run.from, start)), 0)
   return Math.max(0, to - start - covered)
 }
+
+/** A floor that settled runs begin at goes up over them. */
+export const raiseOver = (floor: number, runs: readonly Run[]): { readonly floor: number; readonly runs: readonly Run[] } => {
+  let passed = 0
+  let to = floor
+  while (passed < runs.length && runs[passed]!.from <= to) to = Math.max(to, runs[passed++]!.to)
+  return { floor: to, runs: passed === 0 ? runs : runs.slice(passed) }
+}

@@ -1,7 +1,8 @@
 /** The files of a log, oldest first: one grows, and the oldest go once they are not needed. */
 import { join } from 'node:path'
-import type { Recent, Segment } from './log-cursor.js'
+import type { Segment } from './log-cursor.js'
 import { attempt, codeOf, isDiskFull, PAGE_BYTES, placeFile, writeAll, type LogFile, type LogFileSystem } from './log-files.js'
+import { createRecentBatches, type Recent } from './log-recent.js'
 import type { Recovered } from './log-recovery.js'
 import { encodeSegmentHeader, MARK, RECORD_HEADER_BYTES, sealOf, SEGMENT_HEADER_BYTES, writeRecord } from './segment-record.js'
 
@@ -12,6 +13,8 @@ export interface Segments {
   /** The number of the next message; never one that may have been used. */
   readonly nextSeq: () => number
   readonly spend: (to: number) => void
+  /** To write the next batch into, for `append`. */
+  readonly buffer: (size: number) => Buffer
   /** What was written last, as long as it is in memory. */
   readonly recall: (segment: Segment, offset: number) => Recent | undefined
   /** A new file, which starts with a complete mark and is there as a whole or not at all. */
@@ -40,8 +43,6 @@ export class WriteFailed extends Error {
   }
 }
 
-/** Recent batches that a reader close behind need not fetch from the disk. */
-const RECENT_BYTES = 4 * 1024 * 1024
 const KEEP_DAMAGED = 4
 const DAMAGED = /\.damaged$/
 
@@ -50,17 +51,12 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
   let { nextSeq } = found
   let active: { readonly segment: Segment; readonly file: LogFile } | undefined
   let usedBytes = 0
-  let recent: Recent[] = []
-  let recentBytes = 0
+  const recent = createRecentBatches()
 
   const measure = (): void => {
     usedBytes = segments.reduce((sum, { length }) => sum + Math.max(length, PAGE_BYTES), 0)
   }
   measure()
-  const forget = (old: Segment): void => {
-    recent = recent.filter(({ segment }) => segment !== old)
-    recentBytes = recent.reduce((sum, { bytes }) => sum + bytes.length, 0)
-  }
 
   const retire = async (): Promise<void> => {
     const old = active
@@ -99,6 +95,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
       during = 'sync'
       await file.sync()
     } catch (error) {
+      recent.free(image)
       const cut = await attempt(file.truncate(segment.length))
       const undone = cut && during === 'write' && isDiskFull(error)
       if (!undone) await retire()
@@ -108,9 +105,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
 
   const grow = (image: Buffer): void => {
     const { segment } = active!
-    recent.push({ segment, at: segment.length, bytes: image })
-    recentBytes += image.length
-    while (recent.length > 1 && recentBytes > RECENT_BYTES) recentBytes -= recent.shift()!.bytes.length
+    recent.keep(segment, segment.length, image)
     segment.length += image.length
     measure()
   }
@@ -128,7 +123,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
       // What cannot be deleted now is tried again with the next batch, and at the next start.
       if (!(await gone.then(() => true, (error: unknown) => codeOf(error) === 'ENOENT'))) break
       segments.shift()
-      forget(old)
+      recent.forget(old)
       if (old.damaged) await dropOldDamage()
     }
     measure()
@@ -140,8 +135,8 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
     usedBytes: () => usedBytes,
     nextSeq: () => nextSeq,
     spend: (to) => (nextSeq = Math.max(nextSeq, to)),
-    recall: (segment, offset) =>
-      recent.find((some) => some.segment === segment && some.at <= offset && offset < some.at + some.bytes.length),
+    buffer: recent.buffer,
+    recall: recent.find,
     begin,
     append,
     grow,

@@ -15,8 +15,8 @@ import { MAX_HEADERS_BYTES, RECORD_HEADER_BYTES } from './segment-record.js'
 export interface Writer extends Pick<QueueEngine, 'append' | 'purge'> {
   /** The first segment of this run. On a full disk it may come later: the queue opens all the same, to drain. */
   readonly start: () => Promise<void>
-  /** A settlement waits for a mark. */
-  readonly settled: () => void
+  /** A settlement waits for a mark, which comes within `settleMs`, or at once. */
+  readonly settled: (when: 'soon' | 'now') => void
   /** Takes no more and writes what it has. **Fails** when the last settlements could not be kept. */
   readonly close: () => Promise<void>
 }
@@ -167,8 +167,11 @@ export const createWriter = (
         kick()
       }),
     start,
-    settled: () => {
-      if (flushing === undefined) markWithin(settleMs)
+    settled: (when) => {
+      if (when === 'now') {
+        markDue = true
+        kick()
+      } else if (flushing === undefined) markWithin(settleMs)
     },
     close,
   }

@@ -53,7 +53,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
 
   const found = await recover(fs, folder)
   const segments = createSegments(fs, folder, found)
-  const reader = createReader(fs, segments, found, () => writer.settled())
+  const reader = createReader(fs, segments, found, (when) => writer.settled(when))
   const commits = createCommits(segments, reader, segmentBytes)
   const writer = createWriter(segments, reader, commits, createReserve(fs, folder, reserveBytes), { maxBytes, settleMs })
   await writer.start()
