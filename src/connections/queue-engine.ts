@@ -5,7 +5,7 @@
  */
 import type { Observable } from 'rxjs'
 
-/** One message as it was appended. Both buffers may be views of a larger one: do not keep them for long. */
+/** One message as it was appended. */
 export interface Entry {
   /** Ascending, never used twice in the life of the folder; there may be holes. */
   readonly seq: number

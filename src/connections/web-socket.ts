@@ -81,7 +81,9 @@ export const openWebSocket: OpenWebSocket = (
       subscriber.next({ send: (text) => socket.send(text), bufferedBytes: () => socket.bufferedAmount })
       subscriber.add(
         interval(pingMs).subscribe(() => {
-          if (asyncScheduler.now() - heard > silenceMs) subscriber.error(new Error(`nothing heard for ${silenceMs} ms`))
+          const now = asyncScheduler.now()
+          heard = Math.min(heard, now) // the clock may have been set back
+          if (now - heard > silenceMs) subscriber.error(new Error(`nothing heard for ${silenceMs} ms`))
           else socket.ping()
         }),
       )

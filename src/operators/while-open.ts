@@ -50,15 +50,23 @@ export const whileOpen = <T, R>(
     let watching: Subscription | undefined
     const answered = new Subject<void>()
 
+    /** Since when there is something to lose patience with; a clock that was set back costs no more than one patience. */
+    const sinceWhen = (now: number): number => {
+      if (away !== never) away = Math.min(away, now)
+      if (owed !== never) owed = Math.min(owed, now)
+      return Math.min(away, owed)
+    }
     const watch = (): void => {
-      const since = Math.min(away, owed)
+      const now = asyncScheduler.now()
+      const since = sinceWhen(now)
       if (run === undefined || watching !== undefined || since === never) return
       const check = (): void => {
         watching = undefined
-        if (Math.min(away, owed) + patienceMs > asyncScheduler.now()) watch()
+        const later = asyncScheduler.now()
+        if (sinceWhen(later) + patienceMs > later) watch()
         else release()
       }
-      watching = asyncScheduler.schedule(check, since + patienceMs - asyncScheduler.now())
+      watching = asyncScheduler.schedule(check, since + patienceMs - now)
     }
     const release = (): void => {
       run?.unsubscribe()

@@ -22,6 +22,7 @@ import { ingest } from './ingest.js'
 import { follow } from './links.js'
 import { allQueues, broadcasts, copiesOf, farEnd, queuesOf } from './parts.js'
 import type { Queues } from './parts.js'
+import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
 
 /** How long, after a stop, what is out may take: then it is released. */
@@ -31,6 +32,9 @@ const depthMs = 5000
 export interface DaemonParts {
   readonly stop: Observable<unknown>
   readonly log: Log
+  /** Read by whoever judges it from outside. @default new ones */
+  readonly books?: Books
+  readonly ports?: Ports
 }
 
 /** Asked now and then, so that a slow broker slows nobody who wants to know. */
@@ -75,8 +79,8 @@ const configurations = (settings: Settings, { stop, log }: DaemonParts, books: B
   return merge(...[configTopic, ...configTopicsExtra].map(from))
 }
 
-const forwarding = (settings: Settings, { stop, log }: DaemonParts, books: Books, queues: Queues, { live, tail }: { live: Stream; tail: Stream }, depthOf: (queue: string) => number): Observable<unknown> => {
-  const { connection, sink } = farEnd(settings, follow(books, settings.pulsarUrl === undefined ? 'topic-log' : 'pulsar', log))
+const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books: Books, queues: Queues, { live, tail }: { live: Stream; tail: Stream }, depthOf: (queue: string) => number): Observable<unknown> => {
+  const { connection, sink } = farEnd(settings, follow(books, settings.pulsarUrl === undefined ? 'topic-log' : 'pulsar', log), ports)
   const counts = countsOf(books, 'forward')
   const done = (digest: string | undefined): void => {
     if (digest === undefined) books.foreign += 1
@@ -120,10 +124,9 @@ const forwarding = (settings: Settings, { stop, log }: DaemonParts, books: Books
  */
 export const daemon = (settings: Settings, parts: DaemonParts): Observable<Listening> =>
   defer(() => {
-    const { stop, log } = parts
+    const { stop, log, books = newBooks(Date.now()), ports = {} } = parts
     const { roles, window, httpHost: host, httpPort: port } = settings
-    const books = newBooks(Date.now())
-    const queues = queuesOf(settings, books, log, port === 0 ? undefined : `http://${host}:${port}`)
+    const queues = queuesOf(settings, books, log, port === 0 ? undefined : `http://${host}:${port}`, ports)
     const epoch = books.startedAt.toString(36)
     const streams = { live: stream({ epoch }), tail: stream({ epoch }) }
     const { ask, depthOf } = watchDepths(allQueues(queues))
@@ -143,7 +146,7 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
       ignoreElements(),
     )
     const over = new Subject<void>()
-    const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, ...streams })
+    const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, ports, ...streams })
     const copies = queues.websocket !== undefined || queues.udp !== undefined
     const depths = copies ? interval(depthMs).pipe(switchMap(ask), ignoreElements()) : NEVER
     return merge(merge(listening, depths).pipe(takeUntil(over)), pipelines.pipe(tap({ complete: () => over.next() })))

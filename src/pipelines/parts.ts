@@ -17,6 +17,7 @@ import type { Settings } from '../settings.js'
 import { broadcast } from './broadcast.js'
 import type { Copy } from './forward.js'
 import { follow } from './links.js'
+import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
 import { embeddedQueue, rabbitQueue, rabbitReader } from './queue.js'
 
@@ -37,16 +38,16 @@ const udpQueue = 'UDPQueue'
 /** A copy that nobody reads must never fill the broker: copy queues that we make drop their oldest. */
 const bounded = { 'x-max-length-bytes': 64 * 1024 * 1024, 'x-overflow': 'drop-head' }
 
-export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress?: string): Queues => {
+export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress?: string, ports: Ports = {}): Queues => {
   const { amqpUrl, queue, dataDir, storeMaxBytes, websocket, udp } = settings
   if (amqpUrl.length === 0)
     return {
-      main: embeddedQueue(queue, join(dataDir, 'spool'), storeMaxBytes, follow(books, 'queue', log), httpAddress),
-      dead: embeddedQueue(`${queue}.dead`, join(dataDir, 'dead'), storeMaxBytes, follow(books, 'dead-letters', log), httpAddress),
+      main: embeddedQueue(queue, join(dataDir, 'spool'), storeMaxBytes, follow(books, 'queue', log), httpAddress, ports),
+      dead: embeddedQueue(`${queue}.dead`, join(dataDir, 'dead'), storeMaxBytes, follow(books, 'dead-letters', log), httpAddress, ports),
     }
-  const reader = rabbitReader(settings, follow(books, 'rabbitmq-consume', log))
+  const reader = rabbitReader(settings, follow(books, 'rabbitmq-consume', log), ports)
   const make = (name: string, link: string, queueArguments?: Readonly<Record<string, unknown>>): Queue =>
-    rabbitQueue(settings, name, reader, follow(books, link, log), queueArguments)
+    rabbitQueue(settings, name, reader, follow(books, link, log), queueArguments, ports)
   return {
     main: make(queue, 'queue'),
     dead: make(`${queue}.dead`, 'dead-letters'),
@@ -59,12 +60,13 @@ export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress
 export const farEnd = (
   { pulsarUrl: url, pulsarToken, pulsarTopic: topic, deviceId: key, window, maxMessageBytes, dataDir, topicLogMaxBytes }: Settings,
   onState: ReturnType<typeof follow>,
+  { openWebSocket: open }: Ports = {},
 ): { connection: Connection<Message>; sink: (connection: Connection<Message>) => Sink<Message> } => {
   if (url === undefined)
     return { connection: topicLogWriter({ file: topicLogFile(dataDir), key, maxBytes: topicLogMaxBytes, onState }), sink: topicLogSink }
   const token = pulsarToken === undefined ? {} : { token: () => pulsarToken }
   return {
-    connection: pulsarWriter({ url, topic, key, window, maxMessageBytes, onState, ...token }),
+    connection: pulsarWriter({ url, topic, key, window, maxMessageBytes, onState, ...token, ...(open === undefined ? {} : { open }) }),
     sink: (connection) => pulsarSink(connection, { window }),
   }
 }

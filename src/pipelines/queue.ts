@@ -5,6 +5,7 @@ import { amqpReader } from '../connections/amqp-reader.js'
 import type { AmqpReader } from '../connections/amqp-reader.js'
 import { amqpWriter } from '../connections/amqp-writer.js'
 import { embeddedStore } from '../connections/embedded-store.js'
+import type { OpenAmqp } from '../connections/amqp-port.js'
 import type { Connection, Sink, Source } from '../delivery.js'
 import type { Counts } from '../ledger.js'
 import type { Message } from '../message.js'
@@ -13,6 +14,7 @@ import { rabbitmqSink } from '../sinks/rabbitmq.js'
 import { embeddedQueueSource } from '../sources/embedded-queue.js'
 import { rabbitmqSource } from '../sources/rabbitmq.js'
 import type { Settings } from '../settings.js'
+import type { Ports } from './ports.js'
 
 export interface ReadOptions {
   readonly window: number
@@ -34,6 +36,8 @@ export interface Queue {
 
 const askMs = 3000
 
+const through = (open: OpenAmqp | undefined): { open?: OpenAmqp } => (open === undefined ? {} : { open })
+
 /** `BACKHAUL_QUEUE` and its companions in RabbitMQ. */
 export const rabbitQueue = (
   { amqpUrl: urls, queueType, confirmTimeoutMs, window }: Settings,
@@ -41,9 +45,10 @@ export const rabbitQueue = (
   reader: AmqpReader,
   onState: (state: AmqpState) => void,
   queueArguments?: Readonly<Record<string, unknown>>,
+  { openAmqp }: Ports = {},
 ): Queue => {
   const declared = { queue, queueType, ...(queueArguments === undefined ? {} : { queueArguments }) }
-  const connection = amqpWriter({ urls, confirmTimeoutMs, onState, ...declared })
+  const connection = amqpWriter({ urls, confirmTimeoutMs, onState, ...declared, ...through(openAmqp) })
   return {
     name: queue,
     connection,
@@ -55,8 +60,8 @@ export const rabbitQueue = (
 }
 
 /** One connection that all of RabbitMQ's queues are read through. */
-export const rabbitReader = ({ amqpUrl: urls }: Settings, onState: (state: AmqpState) => void): AmqpReader =>
-  amqpReader({ urls, onState })
+export const rabbitReader = ({ amqpUrl: urls }: Settings, onState: (state: AmqpState) => void, { openAmqp }: Ports = {}): AmqpReader =>
+  amqpReader({ urls, onState, ...through(openAmqp) })
 
 /** A queue in a folder of this process. */
 export const embeddedQueue = (
@@ -65,8 +70,9 @@ export const embeddedQueue = (
   maxBytes: number,
   onState: (state: AmqpState) => void = () => {},
   httpAddress?: string,
+  { disk }: Ports = {},
 ): Queue => {
-  const { engine } = embeddedStore(folder, { maxBytes, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  const { engine } = embeddedStore(folder, { maxBytes, ...disk, ...(httpAddress === undefined ? {} : { httpAddress }) })
   // Told like a RabbitMQ that blocks its publishers: the door refuses, until what it holds already has gone in.
   const states = { error: (error: Error) => onState({ kind: 'blocked', reason: error.message }), complete: () => onState({ kind: 'unblocked' }) }
   const appender = engine.pipe(
