@@ -9,6 +9,8 @@ describe('an embedded queue that ends in the middle of any file call', () => {
     it(`keeps all that was accepted after a ${kind}, in order, and repeats no more than the window`, async () => {
       const report = await crashes({ seeds, kind, window })
       expect(report).toMatchObject({ lost: 0, outOfOrder: 0, numbersReused: 0, failedStarts: 0 })
+      // In a power cut pages of a batch that nobody was promised may be missing: that may look like damage.
+      if (kind === 'kill') expect(report.falseAlarms).toBe(0)
       expect(report.mostRepeated).toBeLessThanOrEqual(window)
       expect(report.accepted).toBeGreaterThan(seeds * 20)
       expect(report.repeated).toBeGreaterThan(0)
