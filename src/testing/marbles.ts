@@ -3,6 +3,7 @@ import type { Observable } from 'rxjs'
 import { TestScheduler } from 'rxjs/testing'
 import type { RunHelpers } from 'rxjs/testing'
 import type { Answered } from '../delivery.js'
+import { scriptedAmqp } from './amqp.js'
 import { scriptedFar } from './far.js'
 import { letterBook } from './letters.js'
 import { aligned, rowBook } from './rows.js'
@@ -22,6 +23,8 @@ export interface Marbles extends RunHelpers {
   readonly source: ReturnType<typeof scriptedSource>
   /** A connection as its marbles say: a letter is a writer that connects, `x` its loss. Writes are answered by plan, else confirmed after 1 frame. */
   readonly far: ReturnType<typeof scriptedFar>
+  /** RabbitMQ as its marbles say, behind the real `amqpWriter`, `amqpReader` and `rabbitmqSource`: `amqp('o---x 300ms o', { a: 'returned' })`. */
+  readonly amqp: ReturnType<typeof scriptedAmqp>
   /**
    * Subscribes a pipeline in frame 0, or as the marbles `subscription` say (`--^---!`), and gives the
    * row of what it emits: receipts as their value's letter, in capitals when it was rejected. An
@@ -150,7 +153,7 @@ export const marbles = (body: (m: Marbles) => void, { untilMs = 100_000 }: Marbl
       if (Number.isFinite(unsubscribedFrame)) scheduler.schedule(end, unsubscribedFrame)
       return row
     }
-    body({ ...helpers, flush, source: scriptedSource(stage), far: scriptedFar(stage), run, rows: (...expected) => book.expect(expected), timeline: story.text })
+    body({ ...helpers, flush, source: scriptedSource(stage), far: scriptedFar(stage), amqp: scriptedAmqp(stage), run, rows: (...expected) => book.expect(expected), timeline: story.text })
     helpers.flush()
     const failed = [...failures].filter(([row]) => !book.expected(row)).map(([, error]) => `  a pipeline failed: ${String(error)}`)
     const unsettled = owed.flatMap((look) => look())

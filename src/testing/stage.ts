@@ -33,3 +33,15 @@ export const planner = <Plan extends string | number>(plans: Plans<Plan>, usual:
     return { plan: typeof plan === 'object' ? (plan[tries - 1] ?? usual) : plan, tries }
   }
 }
+
+/** Does what the letters of a row say, at their frames; a letter that means nothing is an error at once. `!` is allowed, unlike in RxJS. */
+export const obey = ({ helpers, given }: Stage, who: string, row: string, signs: Readonly<Record<string, () => void>>): void => {
+  const known = Object.keys(signs)
+  for (const sign of row.replace(/(^| )[0-9.]+(ms|s|m) /g, '').replace(/[-() ]/g, ''))
+    if (!known.includes(sign)) throw new TypeError(`${who}: '${sign}' in '${row}' is none of ${known.join(' ')}`)
+  given(who, row.replaceAll('!', unsubscribed))
+  helpers.hot(row.replaceAll('!', unsubscribed)).subscribe((sign) => signs[sign === unsubscribed ? '!' : sign]?.())
+}
+
+/** RxJS keeps `!` for subscriptions. */
+const unsubscribed = '¡'
