@@ -5,12 +5,15 @@ import type { RunHelpers } from 'rxjs/testing'
 import type { Answered } from '../delivery.js'
 import { scriptedAmqp } from './amqp.js'
 import { scriptedFar } from './far.js'
+import { scriptedHttp } from './http.js'
 import { letterBook } from './letters.js'
+import { scriptedPulsar } from './pulsar.js'
 import { aligned, rowBook } from './rows.js'
 import type { ExpectedRow, Row } from './rows.js'
 import { scriptedSource } from './source.js'
 import type { Stage, Unsettled } from './stage.js'
 import { timeline } from './timeline.js'
+import { scriptedWebSocket } from './web-socket.js'
 
 export interface MarblesOptions {
   /** What still goes on then is cut off, and judged as it stands: in virtual milliseconds. @default 100000 */
@@ -25,6 +28,14 @@ export interface Marbles extends RunHelpers {
   readonly far: ReturnType<typeof scriptedFar>
   /** RabbitMQ as its marbles say, behind the real `amqpWriter`, `amqpReader` and `rabbitmqSource`: `amqp('o---x 300ms o', { a: 'returned' })`. */
   readonly amqp: ReturnType<typeof scriptedAmqp>
+  /** Pulsar's WebSocket producer as its marbles say, behind the real `pulsarWriter`: `pulsar('o---f 5s u', { a: 'refused' })`. */
+  readonly pulsar: ReturnType<typeof scriptedPulsar>
+  /** A client that posts as its marbles say to `httpSource(…).ingest`. */
+  readonly http: ReturnType<typeof scriptedHttp>
+  /** A client of a `stream` that reads, and stops reading, as its marbles say. */
+  readonly webSocket: ReturnType<typeof scriptedWebSocket>
+  /** The run's time as a `now`: milliseconds since 1970, from `start` at frame 0. @default 1970-01-01T00:00:00Z */
+  readonly clock: (start?: string) => () => number
   /**
    * Subscribes a pipeline in frame 0, or as the marbles `subscription` say (`--^---!`), and gives the
    * row of what it emits: receipts as their value's letter, in capitals when it was rejected. An
@@ -153,7 +164,16 @@ export const marbles = (body: (m: Marbles) => void, { untilMs = 100_000 }: Marbl
       if (Number.isFinite(unsubscribedFrame)) scheduler.schedule(end, unsubscribedFrame)
       return row
     }
-    body({ ...helpers, flush, source: scriptedSource(stage), far: scriptedFar(stage), amqp: scriptedAmqp(stage), run, rows: (...expected) => book.expect(expected), timeline: story.text })
+    const clock: Marbles['clock'] = (start = '1970-01-01T00:00:00Z') => () => Date.parse(start) + now()
+    const ends = {
+      source: scriptedSource(stage),
+      far: scriptedFar(stage),
+      amqp: scriptedAmqp(stage),
+      pulsar: scriptedPulsar(stage),
+      http: scriptedHttp(stage),
+      webSocket: scriptedWebSocket(stage),
+    }
+    body({ ...helpers, ...ends, flush, clock, run, rows: (...expected) => book.expect(expected), timeline: story.text })
     helpers.flush()
     const failed = [...failures].filter(([row]) => !book.expected(row)).map(([, error]) => `  a pipeline failed: ${String(error)}`)
     const unsettled = owed.flatMap((look) => look())
