@@ -119,7 +119,7 @@ export const marbles = (body: (m: Marbles) => void, { untilMs = 100_000 }: Marbl
   }
   const judge = (problems: readonly string[] = []): void => {
     const { differ, lines } = book.judge()
-    const all = differ ? ['the rows are not as expected (one column is 1 ms)', aligned(lines)] : []
+    const all = differ ? ['the rows are not as expected (a letter, a dash or a group is 1 ms)', aligned(lines)] : []
     if (problems.length > 0) all.push('not as it should be at the end of the run', ...problems)
     if (all.length === 0) return
     const failed = new MarblesFailed(`${all.join('\n')}\n\n${story.text()}`)

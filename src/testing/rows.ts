@@ -27,11 +27,11 @@ export interface RowLog {
   readonly marks: readonly Mark[]
 }
 
-/** One line of a failure: a row as it was given to the run, or as it was expected and came. */
+/** A row as it was given to the run, or as it was expected, when it differs, and came; several lines for several demands. */
 export interface Judged {
   readonly title: string
-  readonly expected?: readonly string[]
-  readonly actual: readonly string[]
+  readonly expected?: readonly (readonly Mark[])[]
+  readonly actual: readonly (readonly Mark[])[]
 }
 
 export interface RowBook {
@@ -48,64 +48,43 @@ export interface RowBook {
   readonly judge: () => { readonly differ: boolean; readonly lines: readonly Judged[] }
 }
 
-/** Longer gaps are written as time. */
-const longGap = 24
-
-const gap = (frames: number): string => (frames > longGap ? ` ${frames}ms ` : '-'.repeat(Math.max(0, frames)))
-
-/** Letters at their frames as RxJS writes them; what is more than one letter long stands in brackets. */
-export const drawn = (marks: readonly Mark[]): string => {
-  let text = ''
-  let next = 0
-  for (let i = 0; i < marks.length; ) {
-    const { frame } = marks[i] as Mark
-    const group: string[] = []
-    for (; marks[i]?.frame === frame; i += 1) group.push((marks[i] as Mark).letter)
-    const letters = group.map((letter) => (letter.length === 1 ? letter : `[${letter}]`)).join('')
-    text += gap(frame - next) + (group.length > 1 ? `(${letters})` : letters)
-    next = frame + (group.length > 1 ? letters.length + 2 : 1)
-  }
-  return text === '' ? '-' : text
-}
-
-const drawnDemand = ({ subscribedFrame, unsubscribedFrame }: Demand): string =>
-  Number.isFinite(unsubscribedFrame)
-    ? drawn([{ frame: subscribedFrame, letter: '^' }, { frame: unsubscribedFrame, letter: '!' }])
-    : drawn([{ frame: subscribedFrame, letter: '^' }])
-
 type Message = ReturnType<typeof TestScheduler.parseMarbles>[number]
+type LetterOf = (value: unknown) => string
 
-/** Reads what is RxJS's own: a test message, or a subscription. */
-const drawnMessages = (messages: unknown, letterOf: (value: unknown) => string): readonly string[] => {
-  if (!Array.isArray(messages)) return [String(messages)]
-  if (messages.length > 0 && 'subscribedFrame' in (messages[0] as object)) return (messages as Demand[]).map(drawnDemand)
-  return [drawn((messages as Message[]).map((message) => markOf(message, letterOf)))]
-}
-
-const markOf = ({ frame, notification }: Message, letterOf: (value: unknown) => string): Mark => ({
+const markOf = ({ frame, notification }: Message, letterOf: LetterOf): Mark => ({
   frame,
   letter: notification.kind === 'N' ? letterOf(notification.value) : notification.kind === 'C' ? '|' : '#',
 })
 
-/** Marbles as RxJS reads them in a run, where a frame is a millisecond. */
-const marksOf = (marbles: string, letterOf: (value: unknown) => string, values?: Readonly<Record<string, unknown>>): readonly Mark[] =>
-  TestScheduler.parseMarbles(marbles, values, undefined, undefined, true).map((message) => markOf(message, letterOf))
+/** Marbles as RxJS reads them in a run, where a frame is a millisecond; a letter that is not in `values` stands for itself. */
+const marksOf = (marbles: string, letterOf: LetterOf, values: Readonly<Record<string, unknown>> = {}): readonly Mark[] =>
+  TestScheduler.parseMarbles(marbles, undefined, undefined, undefined, true).map((message) => markOf(message, (letter) => letterOf(values[letter as string] ?? letter)))
 
-export const rowBook = (now: () => number, letterOf: (value: unknown) => string): RowBook => {
+const marksOfDemand = ({ subscribedFrame, unsubscribedFrame }: Demand): readonly Mark[] =>
+  [{ frame: subscribedFrame, letter: '^' }, { frame: unsubscribedFrame, letter: '!' }].filter(({ frame }) => Number.isFinite(frame))
+
+/** What RxJS itself compares: messages, or subscriptions. */
+const marksOfMessages = (messages: unknown, letterOf: LetterOf): readonly (readonly Mark[])[] => {
+  const [first] = messages as object[]
+  if (first !== undefined && 'subscribedFrame' in first) return (messages as Demand[]).map(marksOfDemand)
+  return [(messages as Message[]).map((message) => markOf(message, letterOf))]
+}
+
+export const rowBook = (now: () => number, letterOf: LetterOf): RowBook => {
   const logs = new Map<unknown, RowLog & { readonly title: string }>()
   const demands = new Map<unknown, string>()
   const given: Judged[] = []
   const spoken = new Set<Row>()
-  let waiting: (() => Judged & { readonly expected: readonly string[]; readonly same: boolean })[] = []
+  let waiting: (() => Required<Judged> & { readonly same: boolean })[] = []
 
   const expectMarks = (log: RowLog & { title: string }, marbles: string, values?: Readonly<Record<string, unknown>>) => {
     const expected = marksOf(marbles, letterOf, values)
     spoken.add(log.row)
-    waiting.push(() => ({ title: log.title, expected: [drawn(expected)], actual: [drawn(log.marks)], same: isDeepStrictEqual(log.marks, expected) }))
+    waiting.push(() => ({ title: log.title, expected: [expected], actual: [log.marks], same: isDeepStrictEqual(log.marks, expected) }))
   }
   const expectDemand = (title: string, demand: readonly Demand[], marbles: string | readonly string[]) => {
     const expected = [marbles].flat().map((one) => ({ ...TestScheduler.parseMarblesAsSubscriptions(one, true) }))
-    waiting.push(() => ({ title, expected: expected.map(drawnDemand), actual: demand.map(drawnDemand), same: isDeepStrictEqual(demand, expected) }))
+    waiting.push(() => ({ title, expected: expected.map(marksOfDemand), actual: demand.map(marksOfDemand), same: isDeepStrictEqual(demand, expected) }))
   }
   return {
     open: (title) => {
@@ -125,7 +104,7 @@ export const rowBook = (now: () => number, letterOf: (value: unknown) => string)
       demands.set(demand, title)
       return demand
     },
-    given: (title, marbles) => given.push({ title, actual: [drawn(marksOf(marbles, String))] }),
+    given: (title, marbles) => given.push({ title, actual: [marksOf(marbles, String)] }),
     expect: (rows) => {
       for (const [row, marbles, values] of rows) {
         const [log, title] = [logs.get(row), demands.get(row)]
@@ -137,7 +116,7 @@ export const rowBook = (now: () => number, letterOf: (value: unknown) => string)
     expected: (row) => spoken.has(row),
     compare: (actual, expected) => {
       const same = isDeepStrictEqual(actual, expected)
-      waiting.push(() => ({ title: 'observable', expected: drawnMessages(expected, letterOf), actual: drawnMessages(actual, letterOf), same }))
+      waiting.push(() => ({ title: 'observable', expected: marksOfMessages(expected, letterOf), actual: marksOfMessages(actual, letterOf), same }))
     },
     judge: () => {
       const judged = waiting.map((look) => look())
@@ -148,20 +127,43 @@ export const rowBook = (now: () => number, letterOf: (value: unknown) => string)
   }
 }
 
-/** Rows one under the other, so that a frame is in one column. */
+/** Longer gaps are written as time. */
+const longGap = 24
+
+/** What stands in one row at one frame; a group where there are several, brackets where a letter is more than one long. */
+const cellOf = (marks: readonly Mark[], frame: number): string => {
+  const letters = marks.filter((mark) => mark.frame === frame).map(({ letter }) => (letter.length === 1 ? letter : `[${letter}]`))
+  return letters.length > 1 ? `(${letters.join('')})` : letters.join('')
+}
+
+/**
+ * Draws rows one under the other, so that a frame is in the same column of all of them. Unlike
+ * in marbles a group takes one frame, and spaces fill the other rows up.
+ */
+const drawing = (all: readonly (readonly Mark[])[]): ((marks: readonly Mark[]) => string) => {
+  const frames = [...new Set(all.flat().map(({ frame }) => frame))].sort((a, b) => a - b)
+  const columns = frames.map((frame, i) => {
+    const gap = frame - (i === 0 ? 0 : (frames[i - 1] as number) + 1)
+    const width = Math.max(...all.map((marks) => cellOf(marks, frame).length))
+    return { frame, width, before: gap > longGap ? ` ${gap}ms ` : '-'.repeat(gap) }
+  })
+  return (marks) => columns.map(({ frame, width, before }) => before + (cellOf(marks, frame) || '-').padEnd(width)).join('')
+}
+
+/** The judged rows under one another, and a mark under the first difference of each. */
 export const aligned = (lines: readonly Judged[]): string => {
+  const draw = drawing(lines.flatMap(({ expected = [], actual }) => [...expected, ...actual]))
   const width = Math.max(...lines.map(({ title }) => title.length))
   const show = (title: string, label: string, row: string): string => `  ${title.padEnd(width)}  ${label.padEnd(8)}  ${row}`
+  const both = (title: string, wanted: string, came: string): string[] => {
+    let at = 0
+    while (at < wanted.length && wanted[at] === came[at]) at += 1
+    return [show(title, 'expected', wanted), show('', 'actual', came), show('', '', `${' '.repeat(at)}▲`)]
+  }
   return lines
     .flatMap(({ title, expected, actual }) => {
-      if (expected === undefined) return actual.map((row) => show(title, '', row))
-      const count = Math.max(expected.length, actual.length)
-      return Array.from({ length: count }, (_, i) => {
-        const [wanted, came] = [expected[i] ?? '', actual[i] ?? '']
-        let at = 0
-        while (at < wanted.length && wanted[at] === came[at]) at += 1
-        return [show(title, 'expected', wanted), show('', 'actual', came), show('', '', `${' '.repeat(at)}▲`)]
-      }).flat()
+      if (expected === undefined) return actual.map((marks) => show(title, '', draw(marks)))
+      return Array.from({ length: Math.max(expected.length, actual.length) }, (_, i) => both(title, draw(expected[i] ?? []), draw(actual[i] ?? []))).flat()
     })
     .join('\n')
 }
