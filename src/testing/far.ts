@@ -1,4 +1,4 @@
-import { EMPTY, map, NEVER, Observable, ReplaySubject, share, tap, throwError, timer } from 'rxjs'
+import { EMPTY, map, NEVER, Observable, ReplaySubject, tap, throwError, timer } from 'rxjs'
 import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
 import type { Demand, Row } from './rows.js'
@@ -92,15 +92,18 @@ export const scriptedFar =
         subscriber.add(() => over())
         subscriber.add(answer(plan).pipe(tap({ error: bad, complete: safe })).subscribe(subscriber))
       })
-    const shared: Connection<T> = stage.helpers.hot(row).pipe(
-      tap((letter) => stage.say(name, letter === 'x' ? 'is lost' : 'is connected')),
-      map((letter) => (letter === 'x' ? undefined : (value: T) => write(value))),
-      share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: false }),
-    )
+    const present = new ReplaySubject<Writer<T> | undefined>(1)
+    stage.helpers
+      .hot(row)
+      .pipe(
+        tap((letter) => stage.say(name, letter === 'x' ? 'is lost' : 'is connected')),
+        map((letter) => (letter === 'x' ? undefined : (value: T) => write(value))),
+      )
+      .subscribe(present)
     const connection: Connection<T> = new Observable((subscriber) => {
       held += 1
       subscriber.add(() => (held -= 1))
-      return shared.subscribe(subscriber)
+      return present.subscribe(subscriber)
     })
     return { connection, writes, demand, first, confirmed, refused, underWay, most: () => most, held: () => held }
   }

@@ -53,7 +53,7 @@ class MarblesFailed extends Error {
   override readonly name = 'MarblesFailed'
 }
 
-const promiseHint = 'Promises do not run in virtual time: a step in a marble test gives an array or an observable.'
+const promiseHint = 'If a step of it waits for a promise: promises do not run in virtual time, an array or an observable does.'
 
 /** Deliveries that nobody answered, and answered ones that were expected not to be. */
 const debts = (expected: string, unsettled: readonly Unsettled[], lastSeen: (letter: string) => string | undefined): readonly string[] => {
