@@ -258,6 +258,19 @@ describe('reading', () => {
     expect(entry!.body.buffer.byteLength).toBeLessThanOrEqual(8192)
   })
 
+  it('is not led astray by memory that has been used again', async () => {
+    const engine = await open({ segmentBytes: 64 * 1024 })
+    await putAll(engine, texts(0, 100))
+    expect((await firstValueFrom(engine.next(1))).map(text)).toEqual(['m0'])
+    // In a segment of its own, and more than is kept in memory: the first batch's memory takes the next small ones.
+    await put(engine, 'x'.repeat(5_000_000))
+    await putAll(engine, texts(200, 300))
+    await putAll(engine, texts(300, 400))
+    const got = (await readAll(engine)).map(text)
+    expect(got.filter((body) => body.startsWith('m'))).toEqual([...texts(1, 100), ...texts(200, 400)])
+    expect(engine.stats()).toMatchObject({ damagedRecords: 0, lostMessages: 0 })
+  })
+
   it('steps around a page that the disk cannot read', async () => {
     const first = await open()
     await putAll(first, texts(0, 100, 1000))
