@@ -260,6 +260,8 @@ describe('reading', () => {
 
   it('is not led astray by memory that has been used again', async () => {
     const engine = await open({ segmentBytes: 64 * 1024 })
+    await put(engine, 'first')
+    await readAll(engine)
     await putAll(engine, texts(0, 100))
     expect((await firstValueFrom(engine.next(1))).map(text)).toEqual(['m0'])
     // In a segment of its own, and more than is kept in memory: the first batch's memory takes the next small ones.
