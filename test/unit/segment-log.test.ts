@@ -2,11 +2,12 @@ import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, stat
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import fc from 'fast-check'
-import { firstValueFrom, lastValueFrom, type Observable } from 'rxjs'
+import { EMPTY, firstValueFrom, lastValueFrom, of, type Observable } from 'rxjs'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Entry, QueueEngine } from '../../src/connections/queue-engine.js'
 import { nodeFileSystem, type LogFileSystem } from '../../src/connections/log-files.js'
 import { openSegmentLog, type SegmentLogOptions } from '../../src/connections/segment-log.js'
+import { memoryDisk, type MemoryDisk } from '../faults/memory-disk.js'
 
 let root: string
 let folder: string
@@ -35,15 +36,16 @@ const text = ({ body }: Entry): string => body.toString()
 const texts = (from: number, to: number, size = 0): string[] =>
   Array.from({ length: to - from }, (_, i) => `m${from + i}`.padEnd(size, '.'))
 
-/** All that can be read without waiting: `next` is asked until it would wait. */
+/** All that can be read without waiting: what damage took is found out by reading on, and then the depth is right. */
 const readAll = async (engine: QueueEngine, max = 100): Promise<Entry[]> => {
   const all: Entry[] = []
-  while (engine.stats().depth > engine.stats().unsettled) {
-    const got = await Promise.race([
-      firstValueFrom(engine.next(max)),
-      expect.poll(() => engine.stats().depth > engine.stats().unsettled, { timeout: 5000, interval: 5 }).toBe(false).then(() => []),
-    ])
-    all.push(...got.map(({ seq, body, headers }) => ({ seq, body: Buffer.from(body), headers: Buffer.from(headers) })))
+  const more = (): boolean => engine.stats().depth > engine.stats().unsettled
+  while (more()) {
+    let got: readonly Entry[] = []
+    const asked = engine.next(max).subscribe((entries) => (got = entries))
+    while (got.length === 0 && more()) await new Promise((resolve) => setImmediate(resolve))
+    asked.unsubscribe()
+    all.push(...got)
   }
   return all
 }
@@ -254,6 +256,21 @@ describe('reading', () => {
     await putAll(engine, texts(0, 1000, 1000))
     const [entry] = await firstValueFrom(engine.next(1))
     expect(entry!.body.buffer.byteLength).toBeLessThanOrEqual(8192)
+  })
+
+  it('is not led astray by memory that has been used again', async () => {
+    const engine = await open({ segmentBytes: 64 * 1024 })
+    await put(engine, 'first')
+    await readAll(engine)
+    await putAll(engine, texts(0, 100))
+    expect((await firstValueFrom(engine.next(1))).map(text)).toEqual(['m0'])
+    // In a segment of its own, and more than is kept in memory: the first batch's memory takes the next small ones.
+    await put(engine, 'x'.repeat(5_000_000))
+    await putAll(engine, texts(200, 300))
+    await putAll(engine, texts(300, 400))
+    const got = (await readAll(engine)).map(text)
+    expect(got.filter((body) => body.startsWith('m'))).toEqual([...texts(1, 100), ...texts(200, 400)])
+    expect(engine.stats()).toMatchObject({ damagedRecords: 0, lostMessages: 0 })
   })
 
   it('steps around a page that the disk cannot read', async () => {
@@ -621,6 +638,11 @@ const smallLog = async (): Promise<{ whole: Map<string, Buffer>; name: string; p
   const whole = new Map(readdirSync(folder).map((file) => [file, readFileSync(join(folder, file))]))
   return { whole, name: segmentsIn().at(-1)!, pending: texts(0, 6, 9).filter((_, i) => i !== 1) }
 }
+/** The same log on a disk in memory, where a thousand of them open in no time. */
+const openInMemory = (disk: MemoryDisk): Promise<QueueEngine> =>
+  firstValueFrom(openSegmentLog('/queue', { maxBytes: 2 ** 30, reserveBytes: 0, fs: disk.fs, lock: () => of({ release: () => EMPTY }) }))
+const inMemory = (whole: Map<string, Buffer>, name: string, bytes: Buffer): MemoryDisk =>
+  memoryDisk(new Map([...whole, [name, bytes] as const].map(([file, content]) => [`/queue/${file}`, content])))
 const restore = (whole: Map<string, Buffer>): void => {
   rmSync(folder, { recursive: true, force: true })
   mkdirSync(folder)
@@ -633,23 +655,20 @@ describe('after damage', () => {
     const bytes = whole.get(name)!
     const ends = texts(0, 6, 9).map((body) => bytes.indexOf(body) + 9)
     for (let length = 0; length < bytes.length; length += 1) {
-      restore(whole)
-      truncateSync(join(folder, name), length)
-      const engine = await open({ reserveBytes: 0 })
+      const disk = inMemory(whole, name, bytes.subarray(0, length))
+      const engine = await openInMemory(disk)
       const got = (await readAll(engine)).map(text)
       const kept = texts(0, 6, 9).filter((_, i) => ends[i]! <= length)
       // The settlement of the second may be torn off; then that one comes again.
       expect(got.filter((body) => body !== 'm1.......')).toEqual(kept.filter((body) => body !== 'm1.......'))
       const seq = await put(engine, 'after')
-      expect(seq).toBeGreaterThan(6 - 6 + kept.length)
+      expect(seq).toBeGreaterThan(kept.length)
       expect((await readAll(engine)).map(text)).toEqual(['after'])
       await done(engine.close())
-      engines = []
-      const again = await open({ reserveBytes: 0 })
+      const again = await openInMemory(disk.afterKill())
       expect((await readAll(again)).map(text)).toEqual([...got, 'after'])
       expect(again.stats()).toMatchObject({ damagedRecords: 0, tornBytes: 0 })
       await done(again.close())
-      engines = []
     }
   })
 
@@ -659,8 +678,7 @@ describe('after damage', () => {
     for (let bit = 0; bit < bytes.length * 8; bit += 1) {
       const flipped = Buffer.from(bytes)
       flipped[bit >> 3]! ^= 1 << (bit & 7)
-      restore(new Map([...whole, [name, flipped]]))
-      const engine = await open({ reserveBytes: 0 })
+      const engine = await openInMemory(inMemory(whole, name, flipped))
       const got = (await readAll(engine)).map(text)
       const wanted = got.filter((body) => body !== 'm1.......')
       expect(pending).toEqual(expect.arrayContaining(wanted))
@@ -671,9 +689,8 @@ describe('after damage', () => {
       expect(depth).toBe(got.length)
       expect(lostMessages).toBeLessThanOrEqual(1)
       await done(engine.close())
-      engines = []
     }
-  }, 60_000)
+  })
 
   it('in an older segment it is met and counted when it is read, and the segment is kept aside', async () => {
     const first = await open({ segmentBytes: 16 * 1024 })
