@@ -108,6 +108,12 @@ describe('a run that is not as expected', () => {
   })
 })
 
+describe('an async body', () => {
+  it('is refused', () => {
+    expect(failure((() => Promise.resolve()) as never)).toContain('the body must not be async')
+  })
+})
+
 describe('a delivery that is left unsettled', () => {
   const forgetful: Sink<string> = (source) =>
     new Observable((subscriber) => source.subscribe(({ value, settle }) => {
