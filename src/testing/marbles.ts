@@ -6,7 +6,7 @@ import type { Answered } from '../delivery.js'
 import { scriptedAmqp } from './amqp.js'
 import { scriptedFar } from './far.js'
 import { scriptedHttp } from './http.js'
-import { letterBook } from './letters.js'
+import { isObject, letterBook } from './letters.js'
 import { scriptedPulsar } from './pulsar.js'
 import { aligned, rowBook } from './rows.js'
 import type { ExpectedRow, Row } from './rows.js'
@@ -95,10 +95,13 @@ const debts = (expected: string, unsettled: readonly Unsettled[], lastSeen: (let
 
 /** A test's own assertion failed in the body: it is told with the timeline. */
 const withTimeline = (error: unknown, text: string): unknown => {
-  if (!(error instanceof Error) || error instanceof MarblesFailed || text === '') return error
-  const { message, stack = '' } = error
-  error.message = `${message}\n\n${text}`
-  error.stack = stack.includes(message) ? stack.replace(message, () => error.message) : stack
+  // Not by class: in a test runner an assertion's error may come from another realm.
+  if (!isObject(error) || error instanceof MarblesFailed || text === '') return error
+  const { message, stack } = error
+  if (typeof message !== 'string') return error
+  const told = `${message}\n\n${text}`
+  error['message'] = told
+  if (typeof stack === 'string') error['stack'] = stack.replace(message, () => told)
   return error
 }
 
@@ -199,7 +202,7 @@ export const marbles = (body: (m: Marbles) => void, { untilMs = 100_000 }: Marbl
       webSocket: scriptedWebSocket(stage),
     }
     const returned: unknown = body({ ...helpers, ...ends, flush, clock, run, rows: (...expected) => book.expect(expected), timeline: story.text })
-    if (returned instanceof Promise) throw new TypeError('marbles: the body must not be async, for promises do not run in virtual time')
+    if (isObject(returned) && typeof returned['then'] === 'function') throw new TypeError('marbles: the body must not be async, for promises do not run in virtual time')
     helpers.flush()
     const failed = [...failures].filter(([row]) => !book.expected(row)).map(([, error]) => `  a pipeline failed: ${String(error)}`)
     const unsettled = owed.flatMap((look) => look())
