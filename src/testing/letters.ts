@@ -11,7 +11,7 @@ export interface Letters {
 export const answerLetter = (letter: string, { kind }: Outcome): string =>
   kind === 'accepted' ? letter : kind === 'rejected' ? letter.toUpperCase() : '*'
 
-const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
+export const isObject = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null
 
 /**
  * A value is known by identity; else a message by its id, a receipt, a delivery and a dead

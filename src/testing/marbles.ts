@@ -6,7 +6,7 @@ import type { Answered } from '../delivery.js'
 import { scriptedAmqp } from './amqp.js'
 import { scriptedFar } from './far.js'
 import { scriptedHttp } from './http.js'
-import { letterBook } from './letters.js'
+import { isObject, letterBook } from './letters.js'
 import { scriptedPulsar } from './pulsar.js'
 import { aligned, rowBook } from './rows.js'
 import type { ExpectedRow, Row } from './rows.js'
@@ -22,17 +22,38 @@ export interface MarblesOptions {
 
 /** What the body of a run gets: RxJS's own helpers, and these. */
 export interface Marbles extends RunHelpers {
-  /** Deliveries as their marbles say, and the row of their answers. */
+  /**
+   * Deliveries as their marbles say, and the row of their answers; `|` ends them, `#` is an error
+   * of the source. Made with the ledger that every source of Backhaul uses.
+   *
+   * **Orders**: as the marbles; what finds no room waits, and goes when an answer makes some.
+   * **Holds**: at most `window` (1000) outside.
+   */
   readonly source: ReturnType<typeof scriptedSource>
-  /** A connection as its marbles say: a letter is a writer that connects, `x` its loss. Writes are answered by plan, else confirmed after 1 frame. */
+  /**
+   * A connection as its marbles say: a letter is a writer that connects, `x` its loss; the last of
+   * them is replayed. A write is answered by the plan for its letter, in ms, or by the one for
+   * this try: `{ a: 3, b: ['failed', 1], c: 'refused', d: 'silent' }`; else confirmed after 1 ms.
+   */
   readonly far: ReturnType<typeof scriptedFar>
-  /** RabbitMQ as its marbles say, behind the real `amqpWriter`, `amqpReader` and `rabbitmqSource`: `amqp('o---x 300ms o', { a: 'returned' })`. */
+  /**
+   * RabbitMQ as its marbles say, behind the real `amqpWriter`, `amqpReader` and `rabbitmqSource`:
+   * `o` it is there, `x` it is lost, `c` it closes every channel, `b` and `u` it blocks publishers
+   * and lets them again, `!` it cancels every consumer.
+   *
+   * **Example** `amqp('o---x 300ms o', { a: 'returned', b: 'multiple' }, { arrivals: 'ab-c' })`
+   */
   readonly amqp: ReturnType<typeof scriptedAmqp>
-  /** Pulsar's WebSocket producer as its marbles say, behind the real `pulsarWriter`: `pulsar('o---f 5s u', { a: 'refused' })`. */
+  /**
+   * Pulsar's WebSocket producer as its marbles say, behind the real `pulsarWriter`: `o` it is
+   * there, `x` it is lost, `f` it is frozen, `u` it goes on.
+   *
+   * **Example** `pulsar('o---f 5s u', { a: 'refused', b: 'too large' })`
+   */
   readonly pulsar: ReturnType<typeof scriptedPulsar>
-  /** A client that posts as its marbles say to `httpSource(…).ingest`. */
+  /** A client that posts as its marbles say to `httpSource(…).ingest`; a letter is a request, and the id of its message. */
   readonly http: ReturnType<typeof scriptedHttp>
-  /** A client of a `stream` that reads, and stops reading, as its marbles say. */
+  /** A client of a `stream`, as its marbles say: `s` it stops reading, `r` it reads again, `x` it leaves. */
   readonly webSocket: ReturnType<typeof scriptedWebSocket>
   /** The run's time as a `now`: milliseconds since 1970, from `start` at frame 0. @default 1970-01-01T00:00:00Z */
   readonly clock: (start?: string) => () => number
@@ -42,7 +63,10 @@ export interface Marbles extends RunHelpers {
    * error that no row expects fails the run.
    */
   readonly run: <R>(pipeline: Observable<R & Answered<R>>, subscription?: string) => Row
-  /** What is expected, row by row; judged when the run is over, or at `flush`. */
+  /**
+   * What is expected, row by row: `rows([far.writes, 'a-b'], [far.demand('a'), '^--!'])`. Judged
+   * when the run is over, or at `flush`. **Fails** at once with a `TypeError` for what is no row.
+   */
   readonly rows: (...expected: readonly ExpectedRow[]) => void
   /** What has happened so far, in words; after `flush`, all of it. */
   readonly timeline: () => string
@@ -71,10 +95,13 @@ const debts = (expected: string, unsettled: readonly Unsettled[], lastSeen: (let
 
 /** A test's own assertion failed in the body: it is told with the timeline. */
 const withTimeline = (error: unknown, text: string): unknown => {
-  if (!(error instanceof Error) || error instanceof MarblesFailed || text === '') return error
-  const { message, stack = '' } = error
-  error.message = `${message}\n\n${text}`
-  error.stack = stack.includes(message) ? stack.replace(message, () => error.message) : stack
+  // Not by class: in a test runner an assertion's error may come from another realm.
+  if (!isObject(error) || error instanceof MarblesFailed || text === '') return error
+  const { message, stack } = error
+  if (typeof message !== 'string') return error
+  const told = `${message}\n\n${text}`
+  error['message'] = told
+  if (typeof stack === 'string') error['stack'] = stack.replace(message, () => told)
   return error
 }
 
@@ -86,7 +113,8 @@ const withTimeline = (error: unknown, text: string): unknown => {
  * It returns nothing, and works in any test runner.
  *
  * RxJS's timers and schedulers are virtual in there, and `Math.random` gives 0; promises,
- * `setTimeout` and sockets are not virtual: what waits for them waits for ever.
+ * `setTimeout` and sockets are not virtual: what waits for them waits for ever, and an async
+ * body is a `TypeError`.
  *
  * **Example**
  * ```js
@@ -173,7 +201,8 @@ export const marbles = (body: (m: Marbles) => void, { untilMs = 100_000 }: Marbl
       http: scriptedHttp(stage),
       webSocket: scriptedWebSocket(stage),
     }
-    body({ ...helpers, ...ends, flush, clock, run, rows: (...expected) => book.expect(expected), timeline: story.text })
+    const returned: unknown = body({ ...helpers, ...ends, flush, clock, run, rows: (...expected) => book.expect(expected), timeline: story.text })
+    if (isObject(returned) && typeof returned['then'] === 'function') throw new TypeError('marbles: the body must not be async, for promises do not run in virtual time')
     helpers.flush()
     const failed = [...failures].filter(([row]) => !book.expected(row)).map(([, error]) => `  a pipeline failed: ${String(error)}`)
     const unsettled = owed.flatMap((look) => look())

@@ -12,7 +12,7 @@ export interface Demand {
   readonly unsubscribedFrame: number
 }
 
-/** Row by row: what is expected, in marbles; several for demands, one each. As in RxJS, `values` says what a letter stands for. */
+/** Row by row: what is expected, in marbles; several for demands, one each. `values` says what letters of this row stand for, as in RxJS. */
 export type ExpectedRow = readonly [row: Row, marbles: string, values?: Readonly<Record<string, unknown>>] | readonly [demand: readonly Demand[], marbles: string | readonly string[]]
 
 interface Mark {
@@ -56,9 +56,9 @@ const markOf = ({ frame, notification }: Message, letterOf: LetterOf): Mark => (
   letter: notification.kind === 'N' ? letterOf(notification.value) : notification.kind === 'C' ? '|' : '#',
 })
 
-/** Marbles as RxJS reads them in a run, where a frame is a millisecond; a letter that is not in `values` stands for itself. */
-const marksOf = (marbles: string, letterOf: LetterOf, values: Readonly<Record<string, unknown>> = {}): readonly Mark[] =>
-  TestScheduler.parseMarbles(marbles, undefined, undefined, undefined, true).map((message) => markOf(message, (letter) => letterOf(values[letter as string] ?? letter)))
+/** Marbles as RxJS reads them in a run, where a frame is a millisecond. */
+const marksOf = (marbles: string): readonly Mark[] =>
+  TestScheduler.parseMarbles(marbles, undefined, undefined, undefined, true).map((message) => markOf(message, String))
 
 const marksOfDemand = ({ subscribedFrame, unsubscribedFrame }: Demand): readonly Mark[] =>
   [{ frame: subscribedFrame, letter: '^' }, { frame: unsubscribedFrame, letter: '!' }].filter(({ frame }) => Number.isFinite(frame))
@@ -77,10 +77,14 @@ export const rowBook = (now: () => number, letterOf: LetterOf): RowBook => {
   const spoken = new Set<Row>()
   let waiting: (() => Required<Judged> & { readonly same: boolean })[] = []
 
-  const expectMarks = (log: RowLog & { title: string }, marbles: string, values?: Readonly<Record<string, unknown>>) => {
-    const expected = marksOf(marbles, letterOf, values)
+  const expectMarks = (log: RowLog & { title: string }, marbles: string, values: Readonly<Record<string, unknown>> = {}) => {
+    const expected = marksOf(marbles)
+    const named = new Map(Object.entries(values).map(([letter, value]) => [letterOf(value), letter]))
     spoken.add(log.row)
-    waiting.push(() => ({ title: log.title, expected: [expected], actual: [log.marks], same: isDeepStrictEqual(log.marks, expected) }))
+    waiting.push(() => {
+      const actual = log.marks.map(({ frame, letter }) => ({ frame, letter: named.get(letter) ?? letter }))
+      return { title: log.title, expected: [expected], actual: [actual], same: isDeepStrictEqual(actual, expected) }
+    })
   }
   const expectDemand = (title: string, demand: readonly Demand[], marbles: string | readonly string[]) => {
     const expected = [marbles].flat().map((one) => ({ ...TestScheduler.parseMarblesAsSubscriptions(one, true) }))
@@ -104,7 +108,7 @@ export const rowBook = (now: () => number, letterOf: LetterOf): RowBook => {
       demands.set(demand, title)
       return demand
     },
-    given: (title, marbles) => given.push({ title, actual: [marksOf(marbles, String)] }),
+    given: (title, marbles) => given.push({ title, actual: [marksOf(marbles)] }),
     expect: (rows) => {
       for (const [row, marbles, values] of rows) {
         const [log, title] = [logs.get(row), demands.get(row)]

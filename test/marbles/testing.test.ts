@@ -108,6 +108,13 @@ describe('a run that is not as expected', () => {
   })
 })
 
+describe('an async body', () => {
+  it('is refused', () => {
+    const later = (() => Promise.resolve()) as unknown as (m: Marbles) => void
+    expect(failure(later)).toContain('the body must not be async')
+  })
+})
+
 describe('a delivery that is left unsettled', () => {
   const forgetful: Sink<string> = (source) =>
     new Observable((subscriber) => source.subscribe(({ value, settle }) => {
