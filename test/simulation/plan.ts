@@ -82,9 +82,9 @@ const faultOf = (random: Random, middle: Plan['middle'], at: number): Fault => {
   if (kind === 'clock-jump') return { kind, at, ms: 0, when: when(points), by: random.pick([-3_600_000, -60_000, -1000, 1000, 60_000, 3_600_000, 31_536_000_000]) }
   if (kind === 'pulsar-refuse') return { kind, at, ms: long(), when: when(pulsarPoints), status: random.pick([401, 403, 404, 409, 500, 503]) }
   if (kind === 'crash' || kind === 'stop' || kind === 'power-cut') return { kind, at, ms: short(), when: when(points) }
-  if (kind.startsWith('pulsar')) return { kind, at, ms: long(), when: when(pulsarPoints) } as Fault
-  if (kind.startsWith('rabbitmq')) return { kind, at, ms: long(), when: when(rabbitPoints) } as Fault
-  return { kind, at, ms: long(), when: when(diskPoints) } as Fault
+  if (kind.startsWith('pulsar')) return { kind, at, ms: long(), when: when(pulsarPoints) }
+  if (kind.startsWith('rabbitmq')) return { kind, at, ms: long(), when: when(rabbitPoints) }
+  return { kind, at, ms: long(), when: when(diskPoints) }
 }
 
 const postsOf = (random: Random, lengthMs: number, faults: readonly Fault[]): readonly Post[] => {

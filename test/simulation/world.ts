@@ -190,7 +190,7 @@ export const simulate = async (plan: Plan, say?: (line: string) => void): Promis
     topic: pulsar.topic,
     dead,
     destroyed: rabbit.destroyed,
-    onlyStops: plan.events.every((event) => !isFault(event) || event.kind === 'stop'),
+    onlyStops: plan.events.every((event) => !isFault(event) || event.kind === 'stop') && plan.events.every((event) => event.kind !== 'post' || event.poison !== 'deadly'),
   })
   const unsettled = (): number => [...(running?.books.pipelines.values() ?? [])].reduce((sum, { unsettled: out }) => sum + out, 0)
   const open = (): readonly number[] => missing(evidence()).filter((record) => !isPoison(posting.sent.get(record) as never))
