@@ -111,7 +111,7 @@ export const simulatedDisk = ({ random, trace, point }: Ground): Disk => {
         try {
           resolve(end())
         } catch (error) {
-          reject(error as Error)
+          reject(error instanceof Error ? error : new Error(String(error)))
         }
       })
     })

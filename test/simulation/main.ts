@@ -48,7 +48,7 @@ const work = async (from: number, step: number, count: number, told: (tally: Tal
   for (let index = 0; index < count; index += 1) {
     const began = clock.realMs()
     total(tally, await simulate(planOf(from + index * step)), clock.realMs() - began)
-    if (tally.runs >= 50 || index === count - 1) {
+    if (tally.runs >= 50 || tally.failures.length > 0 || index === count - 1) {
       told(tally)
       tally = emptyTally()
     }

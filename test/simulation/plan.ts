@@ -62,7 +62,7 @@ const faultOf = (random: Random, middle: Plan['middle'], at: number): Fault => {
   const when = (from: readonly Point[]): Point | undefined => (random.chance(0.7) ? random.pick(from) : undefined)
   const short = (): number => random.between(50, 3000)
   const long = (): number => (random.chance(0.3) ? random.between(10_000, 45_000) : random.between(200, 8000))
-  const process = random.pick(['crash', 'crash', 'crash', 'stop', 'power-cut', 'power-cut'] as const)
+  const process = random.pick(['crash', 'crash', 'stop', 'power-cut'] as const)
   const pulsar = random.pick(['pulsar-kill', 'pulsar-freeze', 'pulsar-slow', 'pulsar-cut', 'pulsar-mute', 'pulsar-fail', 'pulsar-unload', 'pulsar-refuse'] as const)
   const rabbit = random.pick([
     'rabbitmq-kill',
@@ -82,9 +82,9 @@ const faultOf = (random: Random, middle: Plan['middle'], at: number): Fault => {
   if (kind === 'clock-jump') return { kind, at, ms: 0, when: when(points), by: random.pick([-3_600_000, -60_000, -1000, 1000, 60_000, 3_600_000, 31_536_000_000]) }
   if (kind === 'pulsar-refuse') return { kind, at, ms: long(), when: when(pulsarPoints), status: random.pick([401, 403, 404, 409, 500, 503]) }
   if (kind === 'crash' || kind === 'stop' || kind === 'power-cut') return { kind, at, ms: short(), when: when(points) }
-  if (kind.startsWith('pulsar')) return { kind, at, ms: long(), when: when(pulsarPoints) } as Fault
-  if (kind.startsWith('rabbitmq')) return { kind, at, ms: long(), when: when(rabbitPoints) } as Fault
-  return { kind, at, ms: long(), when: when(diskPoints) } as Fault
+  if (kind.startsWith('pulsar')) return { kind, at, ms: long(), when: when(pulsarPoints) }
+  if (kind.startsWith('rabbitmq')) return { kind, at, ms: long(), when: when(rabbitPoints) }
+  return { kind, at, ms: long(), when: when(diskPoints) }
 }
 
 const postsOf = (random: Random, lengthMs: number, faults: readonly Fault[]): readonly Post[] => {
@@ -111,7 +111,14 @@ export const planOf = (seed: number): Plan => {
   const random = randomOf(seed, 1)
   const middle = random.chance(0.5) ? 'rabbitmq' : 'embedded'
   const lengthMs = random.between(10_000, 60_000)
-  const faults = Array.from({ length: random.between(seed % 20 === 0 ? 0 : 1, 6) }, () => faultOf(random, middle, random.between(500, lengthMs)))
+  const faults: Fault[] = []
+  const count = random.chance(0.03) ? 0 : random.between(1, 6)
+  for (let index = 0; index < count; index += 1) {
+    // Every other one comes while an earlier one lasts, or soon after: that is where the hard cases are.
+    const before = faults.length > 0 && random.chance(0.5) ? random.pick(faults) : undefined
+    const at = before === undefined ? random.between(500, lengthMs) : Math.min(lengthMs, before.at + random.between(0, Math.min(before.ms, 8000) + 1500))
+    faults.push(faultOf(random, middle, at))
+  }
   const listeners = Array.from({ length: random.between(0, 3) }, (): Listen => ({ kind: 'listen', at: random.between(0, lengthMs), behaves: random.pick(['reads', 'stalls', 'vanishes']) }))
   const posts = postsOf(random, lengthMs, faults)
   return {

@@ -35,6 +35,8 @@ export interface Result {
 
 /** After the last fault: how long until all that was accepted has arrived. Back-offs and rests of a minute are in it. */
 const stallMs = 300_000
+/** Nothing is under way any more, and something is missing for so long: it is lost. */
+const lostMs = 20_000
 const pollMs = 500
 const stopMs = 5000
 const exitMs = 1000
@@ -188,7 +190,7 @@ export const simulate = async (plan: Plan, say?: (line: string) => void): Promis
     topic: pulsar.topic,
     dead,
     destroyed: rabbit.destroyed,
-    onlyStops: plan.events.every((event) => !isFault(event) || event.kind === 'stop'),
+    onlyStops: plan.events.every((event) => !isFault(event) || event.kind === 'stop') && plan.events.every((event) => event.kind !== 'post' || event.poison !== 'deadly'),
   })
   const unsettled = (): number => [...(running?.books.pipelines.values() ?? [])].reduce((sum, { unsettled: out }) => sum + out, 0)
   const open = (): readonly number[] => missing(evidence()).filter((record) => !isPoison(posting.sent.get(record) as never))
@@ -200,9 +202,13 @@ export const simulate = async (plan: Plan, say?: (line: string) => void): Promis
   trace('everything works again')
   if (running === undefined) start()
   let settled = false
+  let drainedSince = Number.POSITIVE_INFINITY
   const poll = (): void => {
     if (settled) return
     settled = quiet()
+    const drained = running !== undefined && !stopping && depth === 0 && posting.idle() && unsettled() === 0
+    drainedSince = drained ? Math.min(drainedSince, clock.now()) : Number.POSITIVE_INFINITY
+    if (!settled && clock.now() - drainedSince > lostMs) fail('lost', `accepted, and nowhere: ${open().slice(0, 5).join(' ')}`)
     depth = undefined
     const asked = running
     if (asked !== undefined)
