@@ -59,7 +59,7 @@ const maySettle = [
 ]
 
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/', '.brokers/', 'reports/', '**/*.js', '**/*.mjs'] },
+  { ignores: ['dist/', 'node_modules/', '.brokers/', '.stryker-tmp/', 'reports/', '**/*.js', '**/*.mjs'] },
   {
     files: ['**/*.ts'],
     extends: [tseslint.configs.recommendedTypeChecked],

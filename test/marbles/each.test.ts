@@ -1,4 +1,5 @@
-import { concat, delay, EMPTY, from, map, of, take, throwError } from 'rxjs'
+import { concat, delay, EMPTY, from, map, of, Subject, take, throwError } from 'rxjs'
+import type { Observable } from 'rxjs'
 import { describe, expect, it } from 'vitest'
 import { accepted, rejected, Rejection, released } from '../../src/delivery.js'
 import type { Delivery, Outcome } from '../../src/delivery.js'
@@ -24,6 +25,14 @@ describe('each', () => {
     flush()
     expect(filtered).toEqual(['a', 'c'])
     expect(counts).toMatchObject({ taken: 3, accepted: 3, unsettled: 0 })
+  })
+  marbles('counts as filtered what its step gives nothing for, and nothing else, whether it takes time or not', ({ source, cold, expectObservable, flush }) => {
+    const filtered: string[] = []
+    const given: Record<string, Observable<string> | readonly string[]> = { a: [], b: ['1'], c: ['1', '2'], d: cold('-------|'), e: cold('-1|'), f: cold('-(12|)') }
+    const step = each<string, string>((value) => given[value] ?? [], { filtered: (value) => filtered.push(value) })
+    expectObservable(source('(abcdef)').deliveries.pipe(step, settleAfter(0))).toBe('(112)---1-(12)')
+    flush()
+    expect(filtered).toEqual(['a', 'd'])
   })
   marbles('settles a split once, after the last part, with the worst of its answers', ({ source, expectObservable, rows, flush }) => {
     const outcomes: Record<string, Outcome> = { 1: accepted, 2: rejected('no', 'test'), 3: accepted }
@@ -64,6 +73,31 @@ describe('each', () => {
     expectObservable(deliveries.pipe(each((value) => (value in wrong ? (wrong[value] as never) : [value])), settleAfter(0))).toBe('---d')
     flush()
     expect(counts).toMatchObject({ taken: 4, rejected: 3, accepted: 1, unsettled: 0 })
+  })
+  it('tells the reason of an error, and its own name for the stage where none was given', () => {
+    const outcomes: Outcome[] = []
+    const step = (): string[] => {
+      throw new TypeError('no')
+    }
+    const deliveries = from(['a', 'b']).pipe(map((value): Delivery<string> => ({ value, settle: (outcome) => outcomes.push(outcome) })))
+    deliveries.pipe(each(step)).subscribe()
+    deliveries.pipe(each(step, { stage: 'check' })).subscribe()
+    expect(outcomes).toEqual(['each', 'each', 'check', 'check'].map((stage) => rejected('TypeError: no', stage)))
+  })
+  it('takes what arrives within an emission after it: nothing nests, and the order holds', () => {
+    const deliveries = new Subject<Delivery<number>>()
+    const give = (value: number): void => deliveries.next({ value, settle: () => undefined })
+    const seen: number[] = []
+    let depth = 0
+    deliveries.pipe(each((n) => [n, n])).subscribe(({ value }) => {
+      expect((depth += 1)).toBe(1)
+      seen.push(value)
+      if (value < 3) give(value + 10)
+      depth -= 1
+    })
+    give(1)
+    give(2)
+    expect(seen).toEqual([1, 1, 11, 11, 11, 11, 2, 2, 12, 12, 12, 12])
   })
   marbles('lets a released part release the whole', ({ source, expectObservable, rows }) => {
     const { deliveries, settled } = source('a')

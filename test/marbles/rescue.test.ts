@@ -92,6 +92,14 @@ describe('rescue', () => {
       .subscribe()
     expect([answers, buried]).toEqual([[], ['bad']])
   })
+  it('releases what the dead letters reject as one whose fate is unknown: they may have it', () => {
+    const answers: unknown[] = []
+    const refusing = <T>(source: Observable<Delivery<T>>) => new Observable<Receipt<T>>((subscriber) => source.subscribe({ next: ({ settle }) => settle(rejected('no', 'test')), complete: () => subscriber.complete() }))
+    from([{ value: 'a', settle: (outcome) => answers.push(outcome) } satisfies Delivery<string>])
+      .pipe(rescue<string>(refusing, refusing))
+      .subscribe()
+    expect(answers).toEqual([released(true)])
+  })
   it('passes accepted and released on as they are', () => {
     const answers: unknown[] = []
     const outcomes = [accepted, released(true), released(false)]

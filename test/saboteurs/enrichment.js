@@ -57,7 +57,7 @@ export const enrichment = [
     guarantee: 'Only valid UTF-8 is a message.',
     file: json,
     find: "if (!isUtf8(body)) throw new BadMessage('notJson', 'not valid UTF-8')",
-    replace: 'if (!isUtf8) throw new BadMessage()',
+    replace: '',
     caughtBy: unit('json', 'a message is not latin1'),
   },
   {
