@@ -122,6 +122,7 @@ const replay = async (fs: LogFileSystem, segments: readonly Segment[], counts: C
   let start = Math.max(0, segments.length - 1)
   while (start > 0 && !(await startsWithMark(fs, segments[start]!))) start -= 1
   const origin = segments[start]
+  /** Numbers start at 1: lower means that there was no mark. */
   let floor = 0
   let nextSeq = origin?.first ?? 1
   let depth = 0
@@ -143,7 +144,7 @@ const replay = async (fs: LogFileSystem, segments: readonly Segment[], counts: C
         return true
       }
       const mark = decodeMark(body)
-      floor = Math.max(floor, mark.floor)
+      floor = Math.max(1, floor, mark.floor)
       depth = mark.depth
       bytes = mark.bytes
       marked = damages.length

@@ -6,7 +6,7 @@ import { newCounts } from '../../src/ledger.js'
 import { encodeHeaders } from '../../src/message.js'
 import { embeddedQueueSource } from '../../src/sources/embedded-queue.js'
 import type { QueueReader } from '../../src/sources/embedded-queue.js'
-import { marbles } from './kit.js'
+import { marbles } from './marbles.js'
 
 /** A queue that is a row of letters: what was given out comes again after `rewind`. */
 const list = (letters: string) => {

@@ -11,8 +11,8 @@ import { rabbitmqSink } from '../../src/sinks/rabbitmq.js'
 import { rabbitmqSource } from '../../src/sources/rabbitmq.js'
 import { fakeRabbit } from '../contract/fakes/rabbitmq.js'
 import type { FakeRabbit } from '../contract/fakes/rabbitmq.js'
-import { marbles } from './kit.js'
-import type { Marbles } from './kit.js'
+import { marbles } from './marbles.js'
+import type { Marbles } from '../../src/testing.js'
 
 const urls = ['amqp://scripted']
 const queue = 'q'
@@ -23,7 +23,7 @@ describe('amqpWriter', () => {
   /** Publishes the row's letters, and ends at 5 s; rows that are shown begin when the writer is there. */
   const write = (m: Marbles, row: string, rabbit: FakeRabbit, settings: Partial<Parameters<typeof amqpWriter>[0]> = {}) => {
     const states: string[] = []
-    const given = m.queue(row)
+    const given = m.source(row)
     const connection = amqpWriter({ urls, queue, open: rabbit.open, onState: ({ kind }) => states.push(kind), ...settings })
     const deliveries = given.deliveries.pipe(map(({ value, settle }): Delivery<Message> => ({ value: message(value), settle })))
     m.expectObservable(deliveries.pipe(rabbitmqSink(connection), map(({ value }) => value.id)), '5s !')
@@ -32,7 +32,7 @@ describe('amqpWriter', () => {
 
   marbles('accepts when RabbitMQ has confirmed, and not before', (m) => {
     const rabbit = fakeRabbit({ queues: [queue], confirmMs: 3 })
-    m.expectRow(write(m, 'ab', rabbit).settled, '---ab')
+    m.rows([write(m, 'ab', rabbit).settled, '---ab'])
     m.flush()
     expect(rabbit.waiting(queue)).toEqual(['a', 'b'])
     expect(rabbit.links(), 'and lets its connection go').toBe(0)
