@@ -42,7 +42,7 @@ interface Write<T> {
  * **Orders**: nothing goes direct while anything is in the spool, or on its way there. A write
  * that the far end had taken when it was given up may arrive twice, under the same id.
  * **Holds**: in `hold`, what it was given, each for at most `confirmMs`.
- * **Fails**: never. `undefined` while neither can keep anything.
+ * **Fails**: when the spool cannot be opened. Emits `undefined` while neither can keep anything.
  */
 export const spill = <T>(
   connection: Connection<T>,
@@ -174,25 +174,34 @@ export const spill = <T>(
       holds.stop()
     })
     subscriber.add(
-      spool.connection.subscribe((writer) => {
-        append = writer
-        if (writer === undefined) shut(new Error('the spool is closed'))
-        choose()
+      spool.connection.subscribe({
+        next: (writer) => {
+          append = writer
+          if (writer === undefined) shut(new Error('the spool is closed'))
+          choose()
+        },
+        error: (error: unknown) => subscriber.error(error),
       }),
     )
     subscriber.add(
-      spool.depth.subscribe((now) => {
-        if (depth !== undefined && now < depth) stalled = false
-        depth = now
-        choose()
+      spool.depth.subscribe({
+        next: (now) => {
+          if (depth !== undefined && now < depth) stalled = false
+          depth = now
+          choose()
+        },
+        error: (error: unknown) => subscriber.error(error),
       }),
     )
     subscriber.add(
-      connection.subscribe((writer) => {
-        // A writer that follows another without a loss is a new connection all the same.
-        if (state === 'direct') giveUp('the connection was lost')
-        far = writer
-        choose()
+      connection.subscribe({
+        next: (writer) => {
+          // A writer that follows another without a loss is a new connection all the same.
+          if (state === 'direct') giveUp('the connection was lost')
+          far = writer
+          choose()
+        },
+        error: (error: unknown) => subscriber.error(error),
       }),
     )
   }).pipe(share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: true }))
