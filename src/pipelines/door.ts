@@ -80,7 +80,8 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
           messages === undefined ? [] : [{ queue, messages: queue === settings.queue ? messages + outside : messages }],
         )
       },
-      spooled: () => 0,
+      // What waits in the dead letters' spool is counted as dead-lettered.
+      spooled: () => queues.find(({ name }) => name === settings.queue)?.spool?.depth() ?? 0,
       streamClients: () => live.clients() + tail.clients(),
       streamClientsCut: () => live.cut() + tail.cut(),
     }),
