@@ -1,4 +1,4 @@
-import { concat, map, NEVER, Observable, ReplaySubject, share, startWith, Subject, switchMap, tap } from 'rxjs'
+import { map, Observable, ReplaySubject, share, startWith, Subject, switchMap, tap } from 'rxjs'
 import type { QueueEngine } from './queue-engine.js'
 import { openSegmentLog } from './segment-log.js'
 import type { SegmentLogOptions } from './segment-log.js'
@@ -21,25 +21,34 @@ export const embeddedStore = (folder: string, options: SegmentLogOptions): Embed
   const closed = new ReplaySubject<never>(1)
   const changes = new Subject<void>()
   const changed = (): void => changes.next()
-  const told = (opened: QueueEngine): QueueEngine => ({
-    ...opened,
-    append: (body, headers) => opened.append(body, headers).pipe(tap({ complete: changed })),
+  const told = ({ append, settle: remove, purge, ...others }: QueueEngine): QueueEngine => ({
+    ...others,
+    append: (body, headers) => append(body, headers).pipe(tap({ complete: changed })),
     settle: (seq) => {
-      opened.settle(seq)
+      remove(seq)
       changed()
     },
-    purge: () => opened.purge().pipe(tap(changed)),
+    purge: () => purge().pipe(tap(changed)),
   })
-  const engine = concat(openSegmentLog(folder, options), NEVER).pipe(
-    switchMap(
-      (opened) =>
-        new Observable<QueueEngine>((subscriber) => {
-          subscriber.next(told(opened))
-          return () => opened.close().subscribe({ error: () => closed.complete(), complete: () => closed.complete() })
-        }),
-    ),
-    share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: true }),
-  )
+  const close = (opened: QueueEngine): void => {
+    opened.close().subscribe({ error: () => closed.complete(), complete: () => closed.complete() })
+  }
+  const engine = new Observable<QueueEngine>((subscriber) => {
+    let engine: QueueEngine | undefined
+    // Opening is not called off: whoever left meanwhile still hears when the folder is free.
+    openSegmentLog(folder, options).subscribe({
+      next: (opened) => {
+        if (subscriber.closed) return close(opened)
+        engine = opened
+        subscriber.next(told(opened))
+      },
+      error: (error: unknown) => {
+        closed.complete()
+        subscriber.error(error)
+      },
+    })
+    return () => engine !== undefined && close(engine)
+  }).pipe(share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: true }))
   const depth = engine.pipe(switchMap(({ stats }) => changes.pipe(startWith(undefined), map(() => stats().depth))))
   return { engine, depth, closed }
 }

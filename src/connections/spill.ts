@@ -34,6 +34,8 @@ interface Write<T> {
   readonly since: number
 }
 
+const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
+
 /**
  * A connection that writes to the far end while it answers, and to a spool while it does not.
  * It only chooses the writer: whoever writes (`deliver`) writes everything unconfirmed again,
@@ -55,7 +57,7 @@ export const spill = <T>(
     let append: Writer<T> | undefined
     let depth: number | undefined // unknown until the spool is open
     let appending = 0 // on their way into the spool
-    let refused: unknown // why the spool took no more, until it is tried again
+    let refused: string | undefined // why the spool took no more, until it is tried again
     let stalled = false // nothing has left the spool since it took over, or since what was held had to be appended
     let retry: Subscription | undefined
     const sent = new Set<Write<T>>() // written direct and unconfirmed, in order
@@ -87,7 +89,7 @@ export const spill = <T>(
         answer.add(
           send(value).subscribe({
             complete: () => answer.complete(),
-            error: (error: unknown) => (error instanceof Rejection ? answer.error(error) : giveUp(String(error))),
+            error: (error: unknown) => (error instanceof Rejection ? answer.error(error) : giveUp(reasonOf(error))),
           }),
         )
       })
@@ -134,21 +136,21 @@ export const spill = <T>(
 
     const shut = (error: unknown): void => {
       if (state !== 'spool' && state !== 'hold') return
-      refused = error
+      refused = reasonOf(error)
       held.clear()
       retry ??= asyncScheduler.schedule(() => {
         retry = undefined
         refused = undefined
         choose()
       }, retryMs)
-      enter('shut', String(error))
+      enter('shut', refused)
       subscriber.next(undefined)
     }
     /** Into the spool, if it takes anything. */
     const divert = (reason: string): void => {
       if (append === undefined || depth === undefined || refused !== undefined) {
         const open = state !== 'shut'
-        enter('shut', refused === undefined ? reason : String(refused))
+        enter('shut', refused ?? reason)
         return open ? subscriber.next(undefined) : undefined
       }
       enter('spool', reason)
