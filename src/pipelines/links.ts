@@ -24,9 +24,12 @@ export const follow =
 /** The same for a queue with a spool: it is lost only when neither keeps anything. */
 export const followSpill = (books: Books, name: string, log: Log): ((state: SpillState, reason: string) => void) => {
   const told = follow(books, name, log)
+  let started = false
   return (state, reason) => {
     told(state === 'shut' ? { kind: 'lost', error: reason } : { kind: 'connected' })
-    if (state === 'spool') log.warn({ queue: name, reason }, 'the spool takes what comes')
+    // Before RabbitMQ has been reached for the first time nothing is wrong yet.
+    if (state === 'spool') log[started ? 'warn' : 'info']({ queue: name, reason }, 'the spool takes what comes')
+    started = true
     if (state === 'direct') log.info({ queue: name }, 'the spool is empty: RabbitMQ takes what comes')
   }
 }

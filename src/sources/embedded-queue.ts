@@ -41,16 +41,19 @@ export const embeddedQueueSource = (
           const read = (): void => {
             if (closed || again || reading !== undefined || book.room() <= 0) return
             const asked = new Subscription()
+            let given = false
             reading = asked
             asked.add(
               next(book.room()).subscribe({
                 next: (entries) => {
+                  given = true
                   for (const { seq, body, headers } of entries) book.take(decodeMessage(body, headers), seq)
                 },
                 error: (error: unknown) => book.fail(error),
                 complete: () => {
                   reading = undefined
-                  read()
+                  if (given) read()
+                  else closed = true // the queue is
                 },
               }),
             )
