@@ -41,19 +41,21 @@ export const embeddedQueueSource = (
           const read = (): void => {
             if (closed || again || reading !== undefined || book.room() <= 0) return
             const asked = new Subscription()
-            let given = false
+            let came = false
             reading = asked
             asked.add(
               next(book.room()).subscribe({
                 next: (entries) => {
-                  given = true
+                  came = true
                   for (const { seq, body, headers } of entries) book.take(decodeMessage(body, headers), seq)
                 },
                 error: (error: unknown) => book.fail(error),
                 complete: () => {
                   reading = undefined
-                  if (given) read()
-                  else closed = true // the queue is
+                  if (came) return read()
+                  // The queue is closed: it would say so for ever.
+                  closed = true
+                  book.end()
                 },
               }),
             )

@@ -1,4 +1,4 @@
-import { map, Observable, of, tap } from 'rxjs'
+import { EMPTY, map, Observable, of, tap } from 'rxjs'
 import { afterEach, beforeEach, describe, expect, vi } from 'vitest'
 import { accepted, rejected, released } from '../../src/delivery.js'
 import type { Outcome } from '../../src/delivery.js'
@@ -87,5 +87,22 @@ describe('embedded queue, what is not accepted', () => {
     expectObservable(source).toBe('p 49ms p 19ms |')
     flush()
     expect(rewinds(), 'at 50 ms, and when it closes').toBe(2)
+  })
+})
+
+describe('embedded queue, once it is closed', () => {
+  marbles('ends its reader, and is not asked again', ({ expectObservable, flush }) => {
+    let asked = 0
+    const closed: QueueReader = {
+      next: () => {
+        asked += 1
+        return EMPTY
+      },
+      rewind: () => {},
+      settle: () => {},
+    }
+    expectObservable(embeddedQueueSource(of(closed), { window: 10 })).toBe('|')
+    flush()
+    expect(asked).toBe(1)
   })
 })
