@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
 import fc from 'fast-check'
 import { EMPTY, firstValueFrom, lastValueFrom, of, type Observable } from 'rxjs'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Entry, QueueEngine } from '../../src/connections/queue-engine.js'
 import { nodeFileSystem, type LogFileSystem } from '../../src/connections/log-files.js'
 import { openSegmentLog, type SegmentLogOptions } from '../../src/connections/segment-log.js'
@@ -817,6 +817,33 @@ describe('after damage', () => {
     for (let i = 0; i < 5; i += 1) await done((await open()).close())
     expect(segmentsIn().length).toBe(1)
   })
+})
+
+it('runs in virtual time, on any disk', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setImmediate', 'clearImmediate', 'Date'] })
+  /** Lets everything happen that takes no time. */
+  const now = async <T>(work: Promise<T>): Promise<T> => {
+    let over = false
+    void work.finally(() => (over = true)).catch(() => undefined)
+    while (!over) await vi.advanceTimersByTimeAsync(0)
+    return work
+  }
+  try {
+    const disk = memoryDisk()
+    const engine = await now(openInMemory(disk))
+    await now(put(engine, 'x'))
+    const [entry] = await firstValueFrom(engine.next(10))
+    await vi.advanceTimersByTimeAsync(1000)
+    const before = disk.calls()
+    engine.settle(entry!.seq)
+    await vi.advanceTimersByTimeAsync(24)
+    expect(disk.calls()).toBe(before)
+    await vi.advanceTimersByTimeAsync(2)
+    expect(disk.calls()).toBeGreaterThan(before)
+    await now(done(engine.close()))
+  } finally {
+    vi.useRealTimers()
+  }
 })
 
 type Step =
