@@ -1,10 +1,11 @@
 /** The reading side of the log: gives out what is pending, and keeps count. */
 import { Observable, type Subscriber } from 'rxjs'
-import { createCursor, type Cursor, type Damage, type Segment } from './log-cursor.js'
+import { createCursor, type Cursor, type Segment } from './log-cursor.js'
 import type { LogFileSystem } from './log-files.js'
 import { createReach } from './log-reach.js'
 import type { Recovered } from './log-recovery.js'
 import type { Segments } from './log-segments.js'
+import { createTally } from './log-tally.js'
 import { QueueFailed, type Entry, type QueueEngine, type QueueStats } from './queue-engine.js'
 import { MESSAGE, RECORD_HEADER_BYTES, SEGMENT_HEADER_BYTES, type Mark, type Run } from './segment-record.js'
 
@@ -56,7 +57,7 @@ export const entryOf = (seq: number, body: Buffer, headers: Buffer): Entry => ({
 const MAX_ENTRIES = 4096
 
 export const createReader = (fs: LogFileSystem, segments: Segments, found: Recovered, onSettled: OnSettled): Reader => {
-  let { depth, bytes, damagedRecords, damagedBytes, lostMessages } = found
+  const tally = createTally(found)
   const reach = createReach(found)
   let request: Request | undefined
   let loading: Promise<void> | undefined
@@ -64,27 +65,8 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
   let closed = false
   /** While marks fail, messages go out all the same: better twice than never. */
   let marksFail = false
-  /** Numbers below this that are missing between two segments have been counted. */
-  let gapsCounted = 0
 
-  const onDamage = ({ segment, from, to, lost }: Damage): void => {
-    const broken = to - from
-    if (broken > 0 ? to <= segment.verified : lost.to <= gapsCounted) return
-    const missing = reach.missing(lost)
-    if (broken > 0) {
-      segment.verified = to
-      segment.damaged = true
-    } else {
-      gapsCounted = lost.to
-      if (missing === 0) return
-    }
-    damagedRecords += 1
-    damagedBytes += broken
-    lostMessages += missing
-    depth = Math.max(0, depth - missing)
-    if (missing > 0) bytes = Math.max(0, bytes - Math.max(0, broken - missing * RECORD_HEADER_BYTES))
-  }
-  const cursor: Cursor = createCursor(fs, segments.recall, onDamage)
+  const cursor: Cursor = createCursor(fs, segments.recall, (damage) => tally.damage(damage, reach.missing(damage.lost)))
   const start = (segment: Segment | undefined): void => {
     if (segment !== undefined) cursor.seek(segment, SEGMENT_HEADER_BYTES, segment.first)
   }
@@ -105,9 +87,8 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
     }
     reach.raiseFloor(cursor.expected())
     if (stopped === 'end' && cursor.expected() === segments.nextSeq()) {
-      // All that is pending is outside: exact, whatever damage has made of the counts.
-      depth = reach.unsettled()
-      bytes = reach.unsettledBytes()
+      // All that is pending is outside.
+      tally.correct(reach.unsettled(), reach.unsettledBytes())
     }
     return entries.length > 0 ? entries : (stopped ?? 'end')
   }
@@ -178,8 +159,7 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
     if (closed) return
     const size = reach.remove(seq)
     if (size === undefined) return
-    depth -= 1
-    bytes -= size
+    tally.remove(size)
     const wasFull = reach.isFull()
     reach.raiseFloor(cursor.expected())
     onSettled('soon')
@@ -197,12 +177,11 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
   const purge = (): number => {
     const last = segments.all().at(-1)
     if (last === undefined) return 0
-    const removed = depth - reach.unsettled()
+    const removed = tally.counts().depth - reach.unsettled()
     reach.purge({ from: Math.max(reach.floor(), cursor.expected()), to: segments.nextSeq() })
     cursor.seek(last, last.length, segments.nextSeq())
     reach.raiseFloor(cursor.expected())
-    depth = reach.unsettled()
-    bytes = reach.unsettledBytes()
+    tally.correct(reach.unsettled(), reach.unsettledBytes())
     return removed
   }
 
@@ -213,22 +192,17 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
     purge,
     pump,
     settled: () => ({ floor: reach.floor(), runs: reach.runs() }),
-    mark: (complete, messages, added) => ({
-      floor: reach.floor(),
-      depth: depth + messages,
-      bytes: bytes + added,
-      runs: reach.toldBy(complete),
-    }),
+    mark: (complete, messages, added) => {
+      const { depth, bytes } = tally.counts()
+      return { floor: reach.floor(), depth: depth + messages, bytes: bytes + added, runs: reach.toldBy(complete) }
+    },
     marked: (synced) => {
       marksFail = !synced
       if (synced) reach.recorded()
     },
     unmarked: reach.anythingToTell,
-    drained: () => depth === 0,
-    appended: (messages, added) => {
-      depth += messages
-      bytes += added
-    },
+    drained: () => tally.counts().depth === 0,
+    appended: tally.add,
     refused: (from, to) => reach.refuse({ from, to }),
     begun: (segment) => {
       const where = cursor.segment()
@@ -237,7 +211,7 @@ export const createReader = (fs: LogFileSystem, segments: Segments, found: Recov
     leave: (segment) => {
       if (cursor.segment() === segment) start(segment.next)
     },
-    stats: () => ({ depth, bytes, unsettled: reach.unsettled(), damagedRecords, damagedBytes, lostMessages }),
+    stats: () => ({ ...tally.counts(), unsettled: reach.unsettled() }),
     close: async () => {
       closed = true
       request?.subscriber.complete()

@@ -5,24 +5,17 @@
  * that one is read. Broken bytes are stepped around and counted; what a crash left behind
  * the last good record is cut off.
  */
-import { randomBytes } from 'node:crypto'
-import { join } from 'node:path'
 import { createCursor, walk, type Damage, type Segment } from './log-cursor.js'
-import { attempt, placeFile, readAround, readStart, type LogFileSystem } from './log-files.js'
+import { attempt, readAround, readStart, type LogFileSystem } from './log-files.js'
+import { readFolder } from './log-folder.js'
 import { missingIn, raiseOver, tidy } from './log-runs.js'
-import { QueueFailed } from './queue-engine.js'
 import {
   claimedBytes,
   decodeMark,
-  decodeSegmentHeader,
-  encodeSegmentHeader,
-  FORMAT_VERSION,
   isWhole,
   MARK,
   RECORD_HEADER_BYTES,
   readRecord,
-  SALT_BYTES,
-  sealOf,
   SEGMENT_HEADER_BYTES,
   type Run,
 } from './segment-record.js'
@@ -48,57 +41,8 @@ const MAX_MARK_BYTES = 4 * 1024 * 1024
 const MAX_RUNS = 65_536
 /** More messages than a segment holds. */
 const DESTROYED_GAP = 1 << 20
-const SEGMENT = /^(\d{16})\.log$/
 
 type Counts = { -readonly [key in 'damagedRecords' | 'damagedBytes' | 'lostMessages' | 'tornBytes']: Recovered[key] }
-
-/** The segments by name, and the salt from whichever copy of it is whole. */
-const readFolder = async (fs: LogFileSystem, folder: string, counts: Counts): Promise<{ salt: Buffer; segments: Segment[] }> => {
-  const names = await fs.list(folder)
-  for (const name of names) if (name.endsWith('.new')) await attempt(fs.remove(join(folder, name)))
-
-  const files = await Promise.all(
-    names.filter((name) => SEGMENT.test(name)).sort().map(async (name) => {
-      const { start, size } = await readStart(fs, join(folder, name), SEGMENT_HEADER_BYTES)
-      return { name, size, header: decodeSegmentHeader(start) }
-    }),
-  )
-  for (const { name, header } of files) {
-    if (header !== undefined && header.version > FORMAT_VERSION) {
-      throw new QueueFailed('BACKHAUL_QUEUE_FORMAT', `${join(folder, name)} has format ${header.version}, which a later version wrote`)
-    }
-  }
-
-  const saltPath = join(folder, 'salt')
-  const saltKept = names.includes('salt')
-  const kept = saltKept ? decodeSegmentHeader((await readStart(fs, saltPath, SEGMENT_HEADER_BYTES)).start) : undefined
-  const salt = kept?.salt ?? files.find(({ header }) => header !== undefined)?.header?.salt ?? randomBytes(SALT_BYTES)
-  if (kept === undefined) {
-    if (saltKept) {
-      counts.damagedRecords += 1
-      counts.damagedBytes += SEGMENT_HEADER_BYTES
-    }
-    // Without room for it the copies in the segments do, and the next start tries again.
-    await placeFile(fs, folder, saltPath, encodeSegmentHeader(salt)).then(
-      (file) => file.close(),
-      (error: unknown) => {
-        if (files.length === 0) throw error
-      },
-    )
-  }
-
-  const segments = files.map(({ name, size, header }): Segment => {
-    const first = Number(name.slice(0, 16))
-    const damaged = header === undefined
-    if (damaged && size > 0) {
-      counts.damagedRecords += 1
-      counts.damagedBytes += Math.min(size, SEGMENT_HEADER_BYTES)
-    }
-    return { first, path: join(folder, name), seal: sealOf(header?.salt ?? salt, first), length: size, verified: 0, damaged, next: undefined }
-  })
-  segments.forEach((segment, i) => (segment.next = segments[i + 1]))
-  return { salt, segments }
-}
 
 const startsWithMark = async (fs: LogFileSystem, { first, path, length, seal }: Segment): Promise<boolean> => {
   const claimed = claimedBytes((await readStart(fs, path, SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES)).start, SEGMENT_HEADER_BYTES)
@@ -122,6 +66,7 @@ const replay = async (fs: LogFileSystem, segments: readonly Segment[], counts: C
   let start = Math.max(0, segments.length - 1)
   while (start > 0 && !(await startsWithMark(fs, segments[start]!))) start -= 1
   const origin = segments[start]
+  /** Numbers start at 1: lower means that there was no mark. */
   let floor = 0
   let nextSeq = origin?.first ?? 1
   let depth = 0
@@ -143,7 +88,7 @@ const replay = async (fs: LogFileSystem, segments: readonly Segment[], counts: C
         return true
       }
       const mark = decodeMark(body)
-      floor = Math.max(floor, mark.floor)
+      floor = Math.max(1, floor, mark.floor)
       depth = mark.depth
       bytes = mark.bytes
       marked = damages.length
@@ -201,7 +146,11 @@ const isTorn = async (fs: LogFileSystem, { segment, from, to }: Damage): Promise
  */
 export const recover = async (fs: LogFileSystem, folder: string): Promise<Recovered> => {
   const counts: Counts = { damagedRecords: 0, damagedBytes: 0, lostMessages: 0, tornBytes: 0 }
-  const { salt, segments } = await readFolder(fs, folder, counts)
+  const damage = (broken: number): void => {
+    counts.damagedRecords += 1
+    counts.damagedBytes += broken
+  }
+  const { salt, segments } = await readFolder(fs, folder, damage)
   const { nextSeq, genuine, tail, ...known } = await replay(fs, segments, counts)
   const newest = segments.at(-1)
   let next = nextSeq
@@ -211,8 +160,7 @@ export const recover = async (fs: LogFileSystem, folder: string): Promise<Recove
     next = Math.max(nextSeq, newest.first) + Math.ceil(tailBytes / RECORD_HEADER_BYTES)
     if (genuine === 0) {
       // Segments appear whole, so this one was destroyed: kept aside, and none of its numbers is used again.
-      counts.damagedRecords += 1
-      counts.damagedBytes += Math.max(0, newest.length - SEGMENT_HEADER_BYTES)
+      damage(Math.max(0, newest.length - SEGMENT_HEADER_BYTES))
       next += DESTROYED_GAP
       await attempt(fs.rename(newest.path, `${newest.path}.damaged`))
       segments.pop()
@@ -224,8 +172,7 @@ export const recover = async (fs: LogFileSystem, folder: string): Promise<Recove
       const file = await fs.open(newest.path, 'write').catch(() => undefined)
       if (file !== undefined) await attempt(file.truncate(newest.length).finally(() => file.close()))
     } else if (tail !== undefined) {
-      counts.damagedRecords += 1
-      counts.damagedBytes += tailBytes
+      damage(tailBytes)
       newest.damaged = true
     }
   }
