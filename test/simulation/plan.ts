@@ -117,7 +117,10 @@ export const planOf = (seed: number): Plan => {
     // Every other one comes while an earlier one lasts, or soon after: that is where the hard cases are.
     const before = faults.length > 0 && random.chance(0.5) ? random.pick(faults) : undefined
     const at = before === undefined ? random.between(500, lengthMs) : Math.min(lengthMs, before.at + random.between(0, Math.min(before.ms, 8000) + 1500))
-    faults.push(faultOf(random, middle, at))
+    const fault = faultOf(random, middle, at)
+    faults.push(fault)
+    // Only a power cut shows what a failed sync has lost.
+    if (fault.kind === 'disk-bad-syncs' && random.chance(0.5)) faults.push({ kind: 'power-cut', at: at + random.between(1, 3000), ms: 1000, when: undefined })
   }
   const listeners = Array.from({ length: random.between(0, 3) }, (): Listen => ({ kind: 'listen', at: random.between(0, lengthMs), behaves: random.pick(['reads', 'stalls', 'vanishes']) }))
   const posts = postsOf(random, lengthMs, faults)

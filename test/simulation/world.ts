@@ -193,6 +193,7 @@ export const simulate = async (plan: Plan, say?: (line: string) => void): Promis
     topic: pulsar.topic,
     dead,
     destroyed: rabbit.destroyed,
+    torn: plan.middle === 'embedded' && plan.events.some(({ kind }) => kind === 'power-cut'),
     onlyStops: plan.events.every((event) => !isFault(event) || event.kind === 'stop') && plan.events.every((event) => event.kind !== 'post' || event.poison !== 'deadly'),
   })
   const unsettled = (): number => [...(running?.books.pipelines.values() ?? [])].reduce((sum, { unsettled: out }) => sum + out, 0)
