@@ -46,7 +46,7 @@ const restartMs = 1000
  * A forwarder that has lost patience sends again, one at a time, on a socket that still owes
  * answers, until the socket is given up after 30 s without one, or 60 s if the clock is set back.
  */
-const mostUnanswered = ({ window, patienceMs }: Plan): number => (patienceMs > 30_000 ? window : window + 60_000 / patienceMs + 1)
+const mostUnanswered = ({ window, patienceMs }: Plan): number => window + 60_000 / patienceMs + 1
 
 let rejected: (error: unknown) => void = () => {}
 /** What nobody catches ends a real process. */
