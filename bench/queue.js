@@ -22,14 +22,18 @@ const { values } = parseArgs({
 })
 const [rounds, messages, backlog] = [values.rounds, values.messages, values.backlog].map(Number)
 
-const leg = async (args) => {
+/** Starts a leg; `end` tells it to finish, where it waits for that, and gives what it measured. */
+const begin = (args) => {
   const child = spawn(process.execPath, [new URL('queue-leg.js', import.meta.url).pathname, JSON.stringify(args)], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   })
-  const [output, [code]] = await Promise.all([text(child.stdout), once(child, 'exit')])
-  if (code !== 0) throw new Error(`leg ${args.leg} ended with ${code}`)
-  return JSON.parse(output)
+  const result = Promise.all([text(child.stdout), once(child, 'exit')]).then(([output, [code]]) => {
+    if (code !== 0) throw new Error(`leg ${args.leg} ended with ${code}`)
+    return JSON.parse(output)
+  })
+  return { result, end: () => (child.stdin.end(), result) }
 }
+const leg = (args) => begin(args).result
 
 const results = []
 for (let round = 1; round <= rounds; round += 1) {
@@ -38,8 +42,10 @@ for (let round = 1; round <= rounds; round += 1) {
     const through = await leg({ leg: 'through', folder: join(folder, 'through'), messages })
     const append = await leg({ leg: 'append', folder: join(folder, 'append'), messages })
     const fill = await leg({ leg: 'fill', folder: join(folder, 'backlog'), messages: backlog })
+    const beside = begin({ leg: 'idle' })
     const drain = await leg({ leg: 'drain', folder: join(folder, 'backlog'), messages: backlog })
-    results.push({ through, append, fill, drain })
+    const idle = await beside.end()
+    results.push({ through, append, fill, drain, idle })
     console.error(`round ${round} of ${rounds} done`)
   } finally {
     rmSync(folder, { recursive: true, force: true })
@@ -65,5 +71,6 @@ row('filling the backlog: peak MiB', ({ fill }) => fill.peakMiB, '<= 150')
 row('opening the backlog, ms', ({ drain }) => drain.openMs, '<= 500')
 row('draining it: per s', ({ drain }) => drain.rate, '>= 150000')
 row('draining it: longest stall, ms', ({ drain }) => drain.stallMs, '<= 50', 1)
+row('  of a process beside it that does nothing, ms', ({ idle }) => idle.stallMs, '', 1)
 row('draining it: peak MiB', ({ drain }) => drain.peakMiB, '<= 150')
 row('left on disk after it, MiB', ({ drain }) => drain.leftMiB, '<= 16', 2)

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { asyncScheduler, interval, Observable } from 'rxjs'
 import { WebSocket, WebSocketServer } from 'ws'
+import { socketProtocol } from './http-guards.js'
 
 export interface OpenSettings {
   readonly headers?: Readonly<Record<string, string>>
@@ -123,12 +124,19 @@ export interface SocketServer {
   readonly close: () => void
 }
 
+/** Never one that the client made up: it may be its token. */
+const handleProtocols = (offered: Set<string>): string | false => (offered.has(socketProtocol) ? socketProtocol : false)
+
 /**
  * Takes WebSocket clients that only listen: what they send is limited to 1 KiB and ignored,
  * and one that does not answer two pings in a row is gone.
  */
-export const webSocketServer = ({ pingMs = 30_000 }: { pingMs?: number } = {}): SocketServer => {
-  const server = new WebSocketServer({ noServer: true, maxPayload: 1024, perMessageDeflate: false })
+export const webSocketServer = ({ pingMs = 30_000, refused = () => {} }: { pingMs?: number; refused?: (status: number) => void } = {}): SocketServer => {
+  const server = new WebSocketServer({ noServer: true, maxPayload: 1024, perMessageDeflate: false, handleProtocols })
+  server.on('wsClientError', (_error, socket: Duplex) => {
+    refused(400)
+    socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n')
+  })
   const silent = new WeakSet<WebSocket>()
   const pings = interval(pingMs).subscribe(() => {
     for (const socket of server.clients) {

@@ -43,7 +43,7 @@ export const each =
       }
       const follow = ({ value, settle }: Delivery<A>, values: Observable<B>): void => {
         const parts = join(settle)
-        let given = 0
+        let given = false
         busy = true
         const running = new Subscription()
         const over = (end: () => void): void => {
@@ -56,13 +56,13 @@ export const each =
         running.add(
           values.subscribe({
             next: (part) => {
-              given += 1
+              given = true
               subscriber.next({ value: part, settle: parts.part() })
             },
             error: (error: unknown) => over(() => parts.end(rejectedBy(error, stage))),
             complete: () =>
               over(() => {
-                if (given === 0) filtered(value)
+                if (!given) filtered(value)
                 parts.end()
               }),
           }),

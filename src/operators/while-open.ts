@@ -1,6 +1,6 @@
 import { asyncScheduler, defer, finalize, map, merge, NEVER, Observable, Subject, Subscription, tap } from 'rxjs'
 import { Rejection } from '../delivery.js'
-import type { Connection, Writer } from '../delivery.js'
+import type { Answered, Connection, Writer } from '../delivery.js'
 
 export interface WhileOpenOptions {
   /** The source's window when all is well. @default 1000 */
@@ -36,7 +36,7 @@ const never = Number.POSITIVE_INFINITY
  */
 export const whileOpen = <T, R>(
   connection: Connection<T>,
-  pipeline: (scope: Scope<T>) => Observable<R>,
+  pipeline: (scope: Scope<T>) => Observable<R & Answered<R>>,
   { window = 1000, patienceMs = 60_000, stop = NEVER }: WhileOpenOptions = {},
 ): Observable<R> =>
   new Observable<R>((subscriber) => {

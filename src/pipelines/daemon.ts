@@ -85,7 +85,8 @@ const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books
   const done = (digest: string | undefined): void => {
     if (digest === undefined) books.foreign += 1
   }
-  return forward({
+  const over = new Subject<void>()
+  const forwarded = forward({
     read: (options) => queues.main.read({ ...options, counts }),
     far: connection,
     sink,
@@ -111,6 +112,8 @@ const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books
     patienceMs: settings.patienceMs,
     stop,
   })
+  const buried = queues.dead.spool?.drain ?? EMPTY
+  return merge(forwarded.pipe(tap({ complete: () => over.next() })), buried.pipe(takeUntil(over)))
 }
 
 /**
@@ -136,7 +139,13 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
 
     const byRole: Record<Role, () => Observable<unknown>> = {
       ingest: () =>
-        ingest({ sources: [intakeDoor.deliveries], queue: queues.main.sink, deadLetters: deadLetterSink(queues.dead.connection) }),
+        ingest({
+          sources: [intakeDoor.deliveries],
+          queue: queues.main.sink,
+          // The forwarder's process has the folder of their spool.
+          deadLetters: deadLetterSink(queues.dead.spool?.direct ?? queues.dead.connection),
+          drain: queues.main.spool?.drain ?? EMPTY,
+        }),
       forward: () => forwarding(settings, parts, books, queues, streams, depthOf),
       broadcast: () => broadcasts(settings, books, queues, streams.live, read),
       configuration: () => configurations(settings, parts, books),

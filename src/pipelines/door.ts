@@ -80,7 +80,8 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
           messages === undefined ? [] : [{ queue, messages: queue === settings.queue ? messages + outside : messages }],
         )
       },
-      spooled: () => 0,
+      // What waits in the dead letters' spool is counted as dead-lettered.
+      spooled: () => queues.find(({ name }) => name === settings.queue)?.spool?.depth() ?? 0,
       streamClients: () => live.clients() + tail.clients(),
       streamClientsCut: () => live.cut() + tail.cut(),
     }),
@@ -93,7 +94,7 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
     books.refused.set(status, (books.refused.get(status) ?? 0) + 1)
   }
   const server = defer(() => {
-    const sockets = (ports.webSocketServer ?? webSocketServer)()
+    const sockets = (ports.webSocketServer ?? webSocketServer)({ refused })
     const upgrades = [...(settings.websocket ? [upgradesTo(sockets, '/v1/stream', live)] : []), upgradesTo(sockets, '/v1/tail', tail)]
     const token = httpToken === undefined ? {} : { token: httpToken }
     const listen = ports.httpServer ?? httpServer

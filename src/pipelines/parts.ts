@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { merge, of, pipe } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { Books } from '../books.js'
-import { dropCopies } from '../books.js'
+import { countsOf, dropCopies } from '../books.js'
 import { pulsarWriter } from '../connections/pulsar.js'
 import { topicLogWriter } from '../connections/topic-log.js'
 import type { Connection, Sink } from '../delivery.js'
@@ -16,10 +16,10 @@ import type { Stream } from '../sinks/websocket.js'
 import type { Settings } from '../settings.js'
 import { broadcast } from './broadcast.js'
 import type { Copy } from './forward.js'
-import { follow } from './links.js'
+import { follow, followSpill } from './links.js'
 import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
-import { embeddedQueue, rabbitQueue, rabbitReader } from './queue.js'
+import { embeddedQueue, rabbitQueue, rabbitReader, withSpool } from './queue.js'
 
 /** The queues of a daemon, in RabbitMQ or in its data folder. */
 export interface Queues {
@@ -48,9 +48,23 @@ export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress
   const reader = rabbitReader(settings, follow(books, 'rabbitmq-consume', log), ports)
   const make = (name: string, link: string, queueArguments?: Readonly<Record<string, unknown>>): Queue =>
     rabbitQueue(settings, name, reader, follow(books, link, log), queueArguments, ports)
+  const spooled = (of: Queue, link: string, folder: string): Queue =>
+    withSpool(
+      of,
+      {
+        folder: join(dataDir, folder),
+        maxBytes: storeMaxBytes,
+        window: settings.window,
+        confirmMs: settings.confirmTimeoutMs,
+        counts: countsOf(books, folder),
+        onState: followSpill(books, link, log),
+        httpAddress,
+      },
+      ports,
+    )
   return {
-    main: make(queue, 'queue'),
-    dead: make(`${queue}.dead`, 'dead-letters'),
+    main: spooled(make(queue, 'rabbitmq'), 'queue', 'spool'),
+    dead: spooled(make(`${queue}.dead`, 'rabbitmq-dead-letters'), 'dead-letters', 'dead'),
     ...(websocket ? { websocket: make(websocketQueue, 'websocket-copy', bounded) } : {}),
     ...(udp.length > 0 ? { udp: make(udpQueue, 'udp-copy', bounded) } : {}),
   }

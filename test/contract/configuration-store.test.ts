@@ -1,8 +1,9 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { firstValueFrom, from, lastValueFrom, map, toArray } from 'rxjs'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { Outcome } from '../../src/delivery.js'
 import { configuration, maxConfigurationBytes } from '../../src/pipelines/configuration.js'
 import type { Document } from '../../src/sinks/configuration-store.js'
@@ -73,6 +74,29 @@ describe('the configuration pipeline', () => {
     expect(await kept()).toBe('{"v":1}')
     await run('{"v":2}')
     expect(await kept()).toBe('{"v":2}')
+  })
+
+  it('puts a new document in place of the old one, which whoever has it open still reads whole', async () => {
+    await run('{"v":1,"old":true}')
+    const old = await open(join(folder, 'current.json'))
+    await run('{"v":2}')
+    expect(await old.readFile('utf8')).toBe('{"v":1,"old":true}')
+    await old.close()
+    expect(await kept()).toBe('{"v":2}')
+  })
+
+  it('syncs the document before it gets its place, and its folder after', async () => {
+    await run('{"v":1}')
+    const handle = await open(join(folder, 'current.json'))
+    const prototype = Object.getPrototypeOf(handle) as FileHandle
+    await handle.close()
+    const synced: string[] = []
+    const spy = vi.spyOn(prototype, 'sync').mockImplementation(async function (this: FileHandle) {
+      synced.push(`${(await this.stat()).isDirectory() ? 'folder' : 'document'} while ${await kept()} is in place`)
+    })
+    await run('{"v":2}')
+    spy.mockRestore()
+    expect(synced).toEqual(['document while {"v":1} is in place', 'folder while {"v":2} is in place'])
   })
 
   it('keeps the newest hundred of what was refused', async () => {

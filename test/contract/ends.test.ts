@@ -5,16 +5,21 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { concatMap, firstValueFrom, from, lastValueFrom, switchMap, take, timer } from 'rxjs'
+import { amqpReader } from '../../src/connections/amqp-reader.js'
+import { amqpWriter } from '../../src/connections/amqp-writer.js'
 import { embeddedStore } from '../../src/connections/embedded-store.js'
 import { topicLogWriter } from '../../src/connections/topic-log.js'
 import { encodeHeaders } from '../../src/message.js'
 import type { Message } from '../../src/message.js'
 import { deadLetterSink } from '../../src/sinks/dead-letters.js'
 import { embeddedQueueSink, embeddedQueueWriter } from '../../src/sinks/embedded-queue.js'
+import { rabbitmqSink } from '../../src/sinks/rabbitmq.js'
 import { topicLogSink } from '../../src/sinks/topic-log.js'
 import { udpSink } from '../../src/sinks/udp.js'
 import { stream } from '../../src/sinks/websocket.js'
 import { embeddedQueueSource } from '../../src/sources/embedded-queue.js'
+import { rabbitmqSource } from '../../src/sources/rabbitmq.js'
+import { fakeRabbit } from './fakes/rabbitmq.js'
 import { sinkContract } from './sink.js'
 import { sourceContract } from './source.js'
 
@@ -117,5 +122,25 @@ sinkContract('dead letters', () => {
       return (await firstValueFrom(opened.next(1000))).map(({ body }) => body.toString())
     },
     dispose,
+  })
+})
+
+sourceContract('RabbitMQ, scripted', () => {
+  const rabbit = fakeRabbit({ queues: ['q'] })
+  const reader = amqpReader({ urls: ['amqp://scripted'], open: rabbit.open })
+  return Promise.resolve({
+    source: (options) => rabbitmqSource(reader.channels({ queue: 'q' }), options),
+    feed: (numbers) => Promise.resolve(rabbit.put('q', ...numbers.map((n) => ({ id: `m${n}`, body: message(n).body })))),
+    waiting: () => Promise.resolve(rabbit.waiting('q')?.length ?? 0),
+    dispose: () => Promise.resolve(),
+  })
+})
+
+sinkContract('RabbitMQ, scripted', () => {
+  const rabbit = fakeRabbit({ queues: ['q'] })
+  return Promise.resolve({
+    sink: rabbitmqSink(amqpWriter({ urls: ['amqp://scripted'], queue: 'q', open: rabbit.open })),
+    received: () => Promise.resolve(rabbit.bodies('q')),
+    dispose: () => Promise.resolve(),
   })
 })

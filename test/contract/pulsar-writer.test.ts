@@ -10,10 +10,10 @@ import type { Delivery, Outcome } from '../../src/delivery.js'
 import type { Message } from '../../src/message.js'
 import { pulsarSink } from '../../src/sinks/pulsar.js'
 import { fakeNativePulsar, fakeWebSocketPulsar } from './fakes/pulsar.js'
-import type { FakePulsar } from './fakes/pulsar.js'
+import type { FakePulsar, WebSocketIllness } from './fakes/pulsar.js'
 
 const eventually = async (what: string, ask: () => boolean): Promise<void> => {
-  for (const end = Date.now() + 10_000; !ask(); await new Promise((resolve) => setTimeout(resolve, 5))) if (Date.now() > end) throw new Error(what)
+  for (const end = Date.now() + 5000; !ask(); await new Promise((resolve) => setTimeout(resolve, 5))) if (Date.now() > end) throw new Error(what)
 }
 
 /** One contract for both adapters: only the fake far end differs. */
@@ -136,6 +136,55 @@ for (const [name, fake] of [['WebSocket', fakeWebSocketPulsar], ['native', fakeN
       await eventually('closed', () => far.open() === 0)
     })
   })
+
+describe('the WebSocket writer, with a server that is ill', () => {
+  let pulsar: FakePulsar | undefined
+  let running: Subscription | undefined
+  afterEach(async () => {
+    running?.unsubscribe()
+    await pulsar?.dispose()
+  })
+  const start = async (illness: WebSocketIllness) => {
+    const far = (pulsar = await fakeWebSocketPulsar(illness))
+    const lost: string[] = []
+    const settled: string[] = []
+    const connection = pulsarWebSocketWriter({
+      url: far.url,
+      topic: 'persistent://public/default/t',
+      key: 'k',
+      pingMs: 20,
+      silenceMs: 100,
+      onState: (state) => state.kind === 'lost' && lost.push(String(state.error)),
+    })
+    const deliveries = new Subject<Delivery<Message>>()
+    running = deliveries.pipe(pulsarSink(connection)).subscribe()
+    const give = (...ids: string[]): void =>
+      ids.forEach((id) => deliveries.next({ value: { id, body: Buffer.from('{}'), properties: {} }, settle: ({ kind }) => settled.push(`${id} ${kind}`) }))
+    return { far, give, lost, settled }
+  }
+
+  it('finds the message for which the server closes the socket, rejects it, and its neighbours arrive in order', async () => {
+    const { far, give, settled } = await start({ poison: (id) => id === 'c' })
+    give('a', 'b', 'c', 'd')
+    // The first socket dies with all of them out; then each goes alone.
+    await eventually('all answered', () => {
+      far.seen.filter(({ session }) => session > 1).forEach((one) => one.store())
+      return settled.length === 4
+    })
+    expect(settled).toEqual(['a accepted', 'b accepted', 'c rejected', 'd accepted'])
+  })
+  it('gives up a peer that answers no ping', async () => {
+    const { lost } = await start({ deaf: true })
+    await eventually('noticed', () => lost.length > 0)
+    expect(lost[0]).toMatch(/nothing heard for 100 ms/)
+  })
+  it('keeps a peer that answers pings, though nothing is said', async () => {
+    let pings = 0
+    const { far, lost } = await start({ pinged: () => (pings += 1) })
+    await eventually('pinged for longer than the silence it bears', () => pings >= 10 || lost.length > 0)
+    expect([lost, far.sessions()]).toEqual([[], 1])
+  })
+})
 
 describe('the native client', () => {
   it('that is missing is an error with a code, and says how to get it', async () => {

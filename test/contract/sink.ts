@@ -3,6 +3,7 @@
  * `received` tells the bodies that the far end has, in its order.
  */
 import { Subject } from 'rxjs'
+import type { Subscription } from 'rxjs'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Delivery, Outcome, Receipt, Sink } from '../../src/delivery.js'
 import type { Message } from '../../src/message.js'
@@ -17,14 +18,16 @@ export interface SinkUnderTest {
 }
 
 const until = async (what: string, ask: () => boolean | Promise<boolean>): Promise<void> => {
-  for (const end = Date.now() + 10_000; !(await ask()); await new Promise((resolve) => setTimeout(resolve, 10))) if (Date.now() > end) throw new Error(`not in time: ${what}`)
+  for (const end = Date.now() + 5000; !(await ask()); await new Promise((resolve) => setTimeout(resolve, 10))) if (Date.now() > end) throw new Error(`not in time: ${what}`)
 }
 const body = (n: number): string => `{"n":${n},"text":"ü 9007199254740993"}`
 
 export const sinkContract = (name: string, make: () => Promise<SinkUnderTest>): void => {
   describe(`the contract of a sink: ${name}`, () => {
     let under: SinkUnderTest | undefined
+    let running: Subscription | undefined
     afterEach(async () => {
+      running?.unsubscribe()
       await under?.dispose()
       under = undefined
     })
@@ -42,6 +45,7 @@ export const sinkContract = (name: string, make: () => Promise<SinkUnderTest>): 
             settle: (outcome) => answers.set(n, [...(answers.get(n) ?? []), outcome]),
           })
       }
+      running = subscription
       return { made, deliveries, give, answers, receipts, subscription, done: () => completed }
     }
 

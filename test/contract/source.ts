@@ -4,7 +4,7 @@
  * left there, those outside not included.
  */
 import { Subject } from 'rxjs'
-import type { Observable } from 'rxjs'
+import type { Observable, Subscription } from 'rxjs'
 import { afterEach, describe, expect, it } from 'vitest'
 import { accepted, released } from '../../src/delivery.js'
 import type { Delivery, Source } from '../../src/delivery.js'
@@ -21,7 +21,7 @@ export interface SourceUnderTest {
 }
 
 const until = async (what: string, ask: () => boolean | Promise<boolean>): Promise<void> => {
-  for (const end = Date.now() + 10_000; !(await ask()); await new Promise((resolve) => setTimeout(resolve, 10))) if (Date.now() > end) throw new Error(`not in time: ${what}`)
+  for (const end = Date.now() + 5000; !(await ask()); await new Promise((resolve) => setTimeout(resolve, 10))) if (Date.now() > end) throw new Error(`not in time: ${what}`)
 }
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i)
 const numberOf = ({ body }: { readonly body: Buffer }): number => (JSON.parse(body.toString()) as { n: number }).n
@@ -29,7 +29,10 @@ const numberOf = ({ body }: { readonly body: Buffer }): number => (JSON.parse(bo
 export const sourceContract = (name: string, make: () => Promise<SourceUnderTest>): void => {
   describe(`the contract of a source: ${name}`, () => {
     let under: SourceUnderTest | undefined
+    const running = new Set<Subscription>()
     afterEach(async () => {
+      for (const one of running) one.unsubscribe()
+      running.clear()
       await under?.dispose()
       under = undefined
     })
@@ -47,6 +50,7 @@ export const sourceContract = (name: string, make: () => Promise<SourceUnderTest
         },
         complete: () => (completed = true),
       })
+      running.add(subscription)
       return { made, stop, counts, out, seen, subscription, done: () => completed }
     }
     const balanced = ({ taken, accepted: yes, rejected, released: back, unsettled }: Counts): boolean => taken === yes + rejected + back + unsettled
@@ -103,7 +107,23 @@ export const sourceContract = (name: string, make: () => Promise<SourceUnderTest
       expect(second.seen).toEqual(range(1, 8))
       second.subscription.unsubscribe()
     })
-    it('gives what was released again, and never destroys what was rejected', async () => {
+    it('destroys nothing that was rejected: it comes again', async () => {
+      const { made, out, seen, counts, subscription } = await run(100)
+      await made.feed([0, 1])
+      await until('two', () => seen.length === 2)
+      out[0]?.settle({ kind: 'rejected', reason: 'no', stage: 'test', attempts: 1 })
+      out[1]?.settle(accepted)
+      await until('again', () => seen.slice(2).includes(0))
+      let next = 2
+      await until('nothing is left', async () => {
+        for (; next < out.length; next += 1) out[next]?.settle(accepted)
+        return counts.unsettled === 0 && (await made.waiting()) === 0
+      })
+      expect(counts.rejected).toBe(1)
+      expect(balanced(counts)).toBe(true)
+      subscription.unsubscribe()
+    })
+    it('gives what was released again, and everything behind it, in order', async () => {
       const { made, out, seen, counts, subscription } = await run(100)
       await made.feed(range(0, 5))
       await until('five', () => seen.length === 5)

@@ -4,7 +4,7 @@ import { patience } from '../../src/connections/patience.js'
 import { deliver } from '../../src/operators/deliver.js'
 import { whileOpen } from '../../src/operators/while-open.js'
 import type { Scope } from '../../src/operators/while-open.js'
-import { marbles } from './kit.js'
+import { marbles } from './marbles.js'
 
 afterEach(() => vi.restoreAllMocks())
 
@@ -29,8 +29,8 @@ describe('a clock that is set back', () => {
   marbles('costs a pipeline that waits for a confirm one more patience, not the hour', (m) => {
     setBackAt(5)
     const far = m.far('w', { a: 'silent' })
-    const made = m.queue('a')
-    m.expectRow(made.settled, '20ms *')
+    const made = m.source('a')
+    m.rows([made.settled, '20ms *'])
     const windows: number[] = []
     const run = (scope: Scope<string>) => {
       windows.push(scope.window)

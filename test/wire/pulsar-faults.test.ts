@@ -32,7 +32,7 @@ await describeWire('Pulsar', ({ pulsarUrl }) => {
     const { give, settled, running } = sender({ url: pulsarUrl, topic })
     const poison = { ...message(25), properties: { bad: null as unknown as string } }
     give([...range(0, 25).map((n) => message(n)), poison, ...range(26, 50).map((n) => message(n))])
-    await eventually('all answered', () => settled.length === 50, 60_000)
+    await eventually('all answered', () => settled.length === 50, 20_000)
     running.unsubscribe()
     expect(settled.filter((line) => line.startsWith('rejected'))).toEqual(['rejected m25'])
     const arrived = await readTopic(pulsarUrl, topic, { until: (all) => all.at(-1)?.properties['messageId'] === 'm49', deadlineMs: 20_000 })

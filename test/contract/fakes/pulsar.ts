@@ -44,7 +44,7 @@ const watched = () => {
       wake = []
     },
     until: async (count: number): Promise<readonly Seen[]> => {
-      const late = AbortSignal.timeout(10_000)
+      const late = AbortSignal.timeout(5000)
       while (seen.length < count) {
         if (late.aborted) throw new Error(`${seen.length} of ${count} writes came`)
         await Promise.race([new Promise<void>((resolve) => wake.push(resolve)), new Promise((resolve) => setTimeout(resolve, 100))])
@@ -54,17 +54,28 @@ const watched = () => {
   }
 }
 
-export const fakeWebSocketPulsar = async (): Promise<FakePulsar> => {
-  const server = new WebSocketServer({ port: 0, host: '127.0.0.1' })
+/** What a real one does only when it is ill. */
+export interface WebSocketIllness {
+  /** Closes the socket, as a server that cannot bear the message. */
+  readonly poison?: (id: string) => boolean
+  /** Answers no ping. */
+  readonly deaf?: boolean
+  readonly pinged?: () => void
+}
+
+export const fakeWebSocketPulsar = async ({ poison = () => false, deaf = false, pinged = () => undefined }: WebSocketIllness = {}): Promise<FakePulsar> => {
+  const server = new WebSocketServer({ port: 0, host: '127.0.0.1', autoPong: !deaf })
   await once(server, 'listening')
   const { seen, add, until } = watched()
   let sessions = 0
   server.on('connection', (socket: WebSocket) => {
     sessions += 1
     const session = sessions
+    socket.on('ping', pinged)
     socket.on('message', (data: Buffer) => {
       const { payload, context, properties } = JSON.parse(data.toString()) as { payload: string; context: string; properties: { messageId: string } }
       const say = (reply: object): void => socket.send(JSON.stringify({ errorCode: 0, ...reply }))
+      if (poison(properties.messageId)) return socket.close(1011)
       add({
         id: properties.messageId,
         payload: Buffer.from(payload, 'base64').toString(),
