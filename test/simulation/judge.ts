@@ -15,7 +15,7 @@ export interface Evidence {
   /** Deleted by an operator, with their queue. */
   readonly destroyed: ReadonlySet<number>
   readonly onlyStops: boolean
-  /** The power failed under an embedded queue: of a batch that nobody was told about, any part may have survived. */
+  /** The power failed under an embedded queue or a spool: of a batch that nobody was told about, any part may have survived. */
   readonly torn: boolean
 }
 

@@ -58,7 +58,7 @@ const pulsarPoints: readonly Point[] = ['frame', 'receipt']
 const diskPoints: readonly Point[] = ['write', 'sync']
 
 const faultOf = (random: Random, middle: Plan['middle'], at: number): Fault => {
-  const points: readonly Point[] = ['reply', ...pulsarPoints, ...(middle === 'rabbitmq' ? rabbitPoints : diskPoints)]
+  const points: readonly Point[] = ['reply', ...pulsarPoints, ...diskPoints, ...(middle === 'rabbitmq' ? rabbitPoints : [])]
   const when = (from: readonly Point[]): Point | undefined => (random.chance(0.7) ? random.pick(from) : undefined)
   const short = (): number => random.between(50, 3000)
   const long = (): number => (random.chance(0.3) ? random.between(10_000, 45_000) : random.between(200, 8000))
@@ -78,7 +78,7 @@ const faultOf = (random: Random, middle: Plan['middle'], at: number): Fault => {
     'rabbitmq-refuse',
   ] as const)
   const disk = random.pick(['disk-full', 'disk-slow', 'disk-bad-syncs', 'disk-bad-writes'] as const)
-  const kind = random.pick([process, process, pulsar, pulsar, middle === 'rabbitmq' ? rabbit : disk, middle === 'rabbitmq' ? rabbit : disk, 'clock-jump'] as const)
+  const kind = random.pick([process, process, pulsar, pulsar, middle === 'rabbitmq' ? rabbit : disk, middle === 'rabbitmq' ? rabbit : disk, disk, 'clock-jump'] as const)
   if (kind === 'clock-jump') return { kind, at, ms: 0, when: when(points), by: random.pick([-3_600_000, -60_000, -1000, 1000, 60_000, 3_600_000, 31_536_000_000]) }
   if (kind === 'pulsar-refuse') return { kind, at, ms: long(), when: when(pulsarPoints), status: random.pick([401, 403, 404, 409, 500, 503]) }
   if (kind === 'crash' || kind === 'stop' || kind === 'power-cut') return { kind, at, ms: short(), when: when(points) }
