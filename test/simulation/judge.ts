@@ -15,6 +15,8 @@ export interface Evidence {
   /** Deleted by an operator, with their queue. */
   readonly destroyed: ReadonlySet<number>
   readonly onlyStops: boolean
+  /** The power failed under an embedded queue or a spool: of a batch that nobody was told about, any part may have survived. */
+  readonly torn: boolean
 }
 
 const some = (numbers: readonly number[]): string => `${numbers.slice(0, 5).join(', ')}${numbers.length > 5 ? `, … (${numbers.length})` : ''}`
@@ -60,7 +62,7 @@ const repeats = ({ sent, topic }: Evidence): Verdict | undefined => {
   return undefined
 }
 
-const order = ({ sent, topic, destroyed }: Evidence): Verdict | undefined => {
+const order = ({ sent, topic, destroyed, torn }: Evidence): Verdict | undefined => {
   const first = new Map<number, number>()
   topic.forEach(({ record }, at) => first.has(record) || first.set(record, at))
   const arrivals = [...first.keys()].map((record) => sent.get(record) as Sent)
@@ -70,7 +72,8 @@ const order = ({ sent, topic, destroyed }: Evidence): Verdict | undefined => {
       return { kind: 'order', what: `record ${record.record} arrived before ${earliest.record}, which had its yes before ${record.record} was sent` }
     if (record.yes !== undefined && !destroyed.has(record.record) && (earliest?.yes === undefined || record.yes < earliest.yes)) earliest = record
   }
-  for (const { post } of sent.values()) {
+  for (const { post, attempts, yes } of sent.values()) {
+    if (torn && (attempts > 1 || yes === undefined)) continue
     const places = post.records.filter((record) => first.has(record) && !destroyed.has(record)).map((record) => first.get(record) as number)
     if (places.some((place, i) => i > 0 && place < (places[i - 1] as number))) return { kind: 'order', what: `the records ${some(post.records)} of one request arrived in another order` }
   }

@@ -58,7 +58,7 @@ const pulsarPoints: readonly Point[] = ['frame', 'receipt']
 const diskPoints: readonly Point[] = ['write', 'sync']
 
 const faultOf = (random: Random, middle: Plan['middle'], at: number): Fault => {
-  const points: readonly Point[] = ['reply', ...pulsarPoints, ...(middle === 'rabbitmq' ? rabbitPoints : diskPoints)]
+  const points: readonly Point[] = ['reply', ...pulsarPoints, ...diskPoints, ...(middle === 'rabbitmq' ? rabbitPoints : [])]
   const when = (from: readonly Point[]): Point | undefined => (random.chance(0.7) ? random.pick(from) : undefined)
   const short = (): number => random.between(50, 3000)
   const long = (): number => (random.chance(0.3) ? random.between(10_000, 45_000) : random.between(200, 8000))
@@ -78,7 +78,7 @@ const faultOf = (random: Random, middle: Plan['middle'], at: number): Fault => {
     'rabbitmq-refuse',
   ] as const)
   const disk = random.pick(['disk-full', 'disk-slow', 'disk-bad-syncs', 'disk-bad-writes'] as const)
-  const kind = random.pick([process, process, pulsar, pulsar, middle === 'rabbitmq' ? rabbit : disk, middle === 'rabbitmq' ? rabbit : disk, 'clock-jump'] as const)
+  const kind = random.pick([process, process, pulsar, pulsar, middle === 'rabbitmq' ? rabbit : disk, middle === 'rabbitmq' ? rabbit : disk, disk, 'clock-jump'] as const)
   if (kind === 'clock-jump') return { kind, at, ms: 0, when: when(points), by: random.pick([-3_600_000, -60_000, -1000, 1000, 60_000, 3_600_000, 31_536_000_000]) }
   if (kind === 'pulsar-refuse') return { kind, at, ms: long(), when: when(pulsarPoints), status: random.pick([401, 403, 404, 409, 500, 503]) }
   if (kind === 'crash' || kind === 'stop' || kind === 'power-cut') return { kind, at, ms: short(), when: when(points) }
@@ -117,7 +117,10 @@ export const planOf = (seed: number): Plan => {
     // Every other one comes while an earlier one lasts, or soon after: that is where the hard cases are.
     const before = faults.length > 0 && random.chance(0.5) ? random.pick(faults) : undefined
     const at = before === undefined ? random.between(500, lengthMs) : Math.min(lengthMs, before.at + random.between(0, Math.min(before.ms, 8000) + 1500))
-    faults.push(faultOf(random, middle, at))
+    const fault = faultOf(random, middle, at)
+    faults.push(fault)
+    // Only a power cut shows what a failed sync has lost.
+    if (fault.kind === 'disk-bad-syncs' && random.chance(0.5)) faults.push({ kind: 'power-cut', at: at + random.between(1, 3000), ms: 1000, when: undefined })
   }
   const listeners = Array.from({ length: random.between(0, 3) }, (): Listen => ({ kind: 'listen', at: random.between(0, lengthMs), behaves: random.pick(['reads', 'stalls', 'vanishes']) }))
   const posts = postsOf(random, lengthMs, faults)

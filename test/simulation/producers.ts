@@ -127,7 +127,8 @@ export const producers = (running: () => Process | undefined, { random, trace, p
         wire(() => {
           trace(`client ${post.from} hears ${status} for ${post.records.join(' ')}`)
           read(post, status, answer as Answer)
-          over(status === 503 || status === 504 || status === 429 || status === 207)
+          const open = (answer as Answer).results?.some((one) => one.status === 'released' || one.status === 'unknown') ?? false
+          over(status === 503 || status === 504 || status === 429 || (status === 207 && open))
         })
       })
     })

@@ -42,7 +42,7 @@ export const saboteurs: readonly Saboteur[] = [
   { name: 'wait for a receipt for ever', file: pulsar, find: '      receipts.watch()\n', replace: '' },
   { name: 'take a send error for a receipt', file: answers, find: "return { kind: 'failed', reason, retryAfterMs", replace: "return { kind: 'stored', context } as Answer\n  return { kind: 'failed', reason, retryAfterMs" },
   { name: 'bury what failed for now', file: answers, find: "return { kind: 'failed', reason, retryAfterMs", replace: "return { kind: 'refused', context, reason } as Answer\n  return { kind: 'failed', reason, retryAfterMs" },
-  { name: 'forget dead letters', file: 'src/operators/rescue.ts', find: 'dead.next({', replace: "if (settle) return settle({ kind: 'accepted' })\n          dead.next({" },
+  { name: 'forget dead letters', file: 'src/operators/rescue.ts', find: 'dead.next({', replace: "Reflect.apply(settle, undefined, [{ kind: 'accepted' }]) || void ({" },
   { name: 'remember before the receipt', file: 'src/pipelines/forward.ts', find: '(recent.has(message) ? [] : [message])', replace: '{\n    if (recent.has(message)) return []\n    recent.add(message)\n    return [message]\n  }' },
   { name: 'call what may be kept released', file: 'src/sources/http.ts', find: "taken.has(index) ? 'unknown' : 'released'", replace: "taken.has(-1) ? 'unknown' : 'released'" },
   { name: 'admit the newest first', file: 'src/sources/intake.ts', find: 'for (const offer of line) {\n      if (book', replace: 'for (const offer of [...line].reverse()) {\n      if (book' },

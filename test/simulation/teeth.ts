@@ -31,7 +31,8 @@ const tryOne = async ({ file, find, replace }: Saboteur): Promise<string | undef
     await cp(join(root, 'package.json'), join(copy, 'package.json'))
     await symlink(join(root, 'node_modules'), join(copy, 'node_modules'))
     const compilerOptions = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022, verbatimModuleSyntax: true }
-    const { outputText } = ts.transpileModule(source.replace(find, () => replace), { fileName: join(root, file), compilerOptions })
+    const { outputText, diagnostics = [] } = ts.transpileModule(source.replace(find, () => replace), { fileName: join(root, file), compilerOptions, reportDiagnostics: true })
+    if (diagnostics.length > 0) throw new Error(`${file} is no TypeScript any more`)
     await writeFile(join(copy, '.simulate', file.replace(/ts$/, 'js')), outputText)
     const output = await outputOf(copy)
     if (!output.includes(' runs, ')) throw new Error(`the simulator did not run:\n${output}`)
