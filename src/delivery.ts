@@ -56,6 +56,14 @@ export type Operator<A, B> = OperatorFunction<Delivery<A>, Delivery<B>>
 export type Sink<T> = OperatorFunction<Delivery<T>, Receipt<T>>
 
 /**
+ * What a pipeline may emit when it is run: anything but deliveries, for nobody is left to
+ * answer those. A parameter `Observable<R & Answered<R>>` makes a missing sink a compile error.
+ */
+export type Answered<R> = [Extract<R, Pick<Delivery<never>, 'settle'>>] extends [never]
+  ? unknown
+  : 'this pipeline leaves its deliveries unsettled: a sink is missing'
+
+/**
  * What a sink tells about one delivery.
  *
  * `state` is `confirmed` only when the far end said so; `sent` means that it left, and that

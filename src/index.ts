@@ -1,5 +1,5 @@
 /** The public names of Backhaul, one by one. */
-export type { Accepted, Connection, Delivery, Operator, Outcome, Receipt, Rejected, Released, Sink, Source, Writer } from './delivery.js'
+export type { Accepted, Answered, Connection, Delivery, Operator, Outcome, Receipt, Rejected, Released, Sink, Source, Writer } from './delivery.js'
 export { accepted, rejected, Rejection, released } from './delivery.js'
 export type { Counts, FarEnd, Ledger } from './ledger.js'
 export { ledger, newCounts } from './ledger.js'

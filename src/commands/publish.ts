@@ -9,7 +9,7 @@ import { exitCodes } from './console.js'
 
 export interface PublishCommand {
   readonly publisher: PublisherSettings
-  /** A file of JSON lines, one object, or one array; `-` is standard input. */
+  /** A file of JSON lines (a line may be an array), one object, or one array; `-` is standard input. */
   readonly file: string
   readonly stdin: Readable
   /** The file is a local topic log: each line's payload goes, under its own id. */
@@ -18,38 +18,66 @@ export interface PublishCommand {
 }
 
 interface Record {
-  readonly body: string | Buffer
+  readonly body: Buffer
   readonly id?: string
   readonly properties?: { readonly [name: string]: string }
 }
 
-const fromTopicLog = (line: string): Record => {
-  const { id, properties, payload } = JSON.parse(line) as { id: string; properties: { [name: string]: string }; payload: string }
-  return { id, properties, body: payload }
+/** Something in the file that is no record. */
+interface Problem {
+  readonly line: number
+  readonly problem: string
 }
 
-/** JSON lines one by one; a text that is not lines of objects is read whole: one object, or an array. */
-async function* records({ file, stdin, topicLog }: PublishCommand): AsyncGenerator<Record> {
+const fromTopicLog = (text: string, line: number): Record | Problem => {
+  try {
+    const { id, properties, payload } = JSON.parse(Buffer.from(text, 'latin1').toString()) as { id: string; properties: { [name: string]: string }; payload: string }
+    return { id, properties, body: Buffer.from(payload) }
+  } catch {
+    return { line, problem: 'not a line of a topic log' } // the parser's own text quotes the payload
+  }
+}
+
+/** One object, or what is in an array; undefined when the text is not JSON. */
+const recordsIn = (text: string): readonly Record[] | undefined => {
+  try {
+    JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  const body = Buffer.from(text, 'latin1')
+  return firstByteKind(body) === 'array' ? splitArray(body, Number.POSITIVE_INFINITY).map((element) => ({ body: element })) : [{ body }]
+}
+
+/** The records of JSON lines, one by one. A text whose first line is not JSON by itself is read whole. */
+async function* records({ file, stdin, topicLog }: PublishCommand): AsyncGenerator<Record | Problem> {
   const input = file === '-' ? stdin : createReadStream(file)
-  let whole: string[] | undefined
-  for await (const line of createInterface({ input, crlfDelay: Infinity })) {
-    if (whole === undefined && line.trim() === '') continue
-    if (topicLog) yield fromTopicLog(line)
-    else if (whole === undefined && isWhole(line)) yield { body: line }
-    else (whole ??= []).push(line)
+  // Byte for byte, and no line ends at U+2028: what is not UTF-8 is the door's to refuse.
+  input.setEncoding('latin1')
+  let line = 0
+  let inLines = false
+  let whole: { readonly line: number; readonly text: string[] } | undefined
+  for await (const text of createInterface({ input, crlfDelay: Infinity })) {
+    line += 1
+    if (whole !== undefined) whole.text.push(text)
+    else if (/^[ \t]*$/.test(text)) continue
+    else if (topicLog) yield fromTopicLog(text, line)
+    else {
+      const found = recordsIn(text)
+      if (found !== undefined) yield* found
+      else if (!inLines) whole = { line, text: [text] }
+      else if (!text.trimStart().startsWith('[')) yield { line, problem: 'not JSON' }
+      else {
+        yield { line, problem: 'an array over several lines can only be the whole file; nothing from here on was sent' }
+        return
+      }
+      inLines = true
+    }
   }
   if (whole === undefined) return
-  const body = Buffer.from(whole.join('\n'))
-  if (firstByteKind(body) === 'array') for (const element of splitArray(body)) yield { body: element }
-  else yield { body }
-}
-
-const isWhole = (line: string): boolean => {
-  try {
-    return !Array.isArray(JSON.parse(line))
-  } catch {
-    return false
-  }
+  const found = recordsIn(whole.text.join('\n'))
+  if (found !== undefined) yield* found
+  else yield { line: whole.line, problem: 'not JSON: neither by itself nor with all that follows; nothing from here on was sent' }
 }
 
 /** Publishes a file or standard input; exit 0 when everything is durable. */
@@ -60,7 +88,13 @@ export const publishCommand = async (command: PublishCommand, console: Console):
   let durable = 0
   let failures = 0
   let position = 0
-  for await (const { body, ...options } of records(command)) {
+  for await (const found of records(command)) {
+    if ('problem' in found) {
+      failures += 1
+      console.err(`line ${found.line}: ${found.problem}`)
+      continue
+    }
+    const { body, ...options } = found
     position += 1
     const at = position
     const one: Promise<void> = publish(body, options)

@@ -161,13 +161,18 @@ const build = (settings: HttpServerSettings, routes: readonly Route[]): FastifyI
 }
 
 const onUpgrade = (settings: HttpServerSettings, upgrades: readonly UpgradeRoute[]) => (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
+  const refuse = (status: number, title: string, code: string): void => {
+    settings.refused?.(status)
+    answerRaw(socket, status, title, code)
+  }
   socket.on('error', () => socket.destroy())
   const refusal = guard(request.headers, false, settings)
-  if (refusal !== undefined) return answerRaw(socket, refusal.status, refusal.status === 401 ? 'Unauthorized' : 'Forbidden', refusal.code)
-  const { pathname, searchParams } = new URL(request.url ?? '/', 'http://localhost')
+  if (refusal !== undefined) return refuse(refusal.status, refusal.status === 401 ? 'Unauthorized' : 'Forbidden', refusal.code)
+  // Not parsed as a URL: `//` is none, and what this throws would end the process.
+  const [pathname, query] = (request.url ?? '/').split('?', 2)
   const route = upgrades.find(({ path }) => path === pathname)
-  if (route === undefined) return answerRaw(socket, 404, 'Not Found', 'not-found')
-  route.upgrade(request, socket, head, searchParams)
+  if (route === undefined) return refuse(404, 'Not Found', 'not-found')
+  route.upgrade(request, socket, head, new URLSearchParams(query))
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 import type { Observable } from 'rxjs'
 
-/** One message as it was appended. Both buffers may be views of a larger one: do not keep them for long. */
+/** One message as it was appended. */
 export interface Entry {
   /** Ascending, never used twice in the life of the folder; there may be holes. */
   readonly seq: number
@@ -23,12 +23,12 @@ export interface QueueStats {
   readonly usedBytes: number
   /** Given out by `next` and not settled. */
   readonly unsettled: number
-  /** Places with broken bytes, each stepped around; the last few segments that had some are kept aside. */
+  /** Places with broken bytes, or with messages missing, each stepped around; the last few segments that had some are kept aside. */
   readonly damagedRecords: number
   readonly damagedBytes: number
-  /** Messages missing because of it, as far as their numbers tell. */
+  /** Pending messages missing because of it, as far as their numbers tell. */
   readonly lostMessages: number
-  /** What a crash left after the last good record: never accepted, so not damage. Cut off when opening. */
+  /** A record that a crash left unfinished: never accepted, so not damage. Cut off when opening. */
   readonly tornBytes: number
   /** Failed writes and syncs: each refused its batch. */
   readonly writeErrors: number
@@ -41,7 +41,8 @@ export interface QueueStats {
  * **Orders**: entries come in the order in which `append` was subscribed to. When a batch
  * fails, everything already waiting behind it is refused too, so nothing takes effect
  * without what was appended before it.
- * **Holds**: what was appended and not yet synced, and at most a few MiB of recent batches.
+ * **Holds**: what was appended and not yet synced, and at most a few MiB of recent batches;
+ * what it gives out are copies.
  */
 export interface QueueEngine {
   /**
@@ -58,14 +59,18 @@ export interface QueueEngine {
    * subscriber at a time: a second one errors. Completes without a value when the engine closes.
    * Unsubscribing before the emission moves nothing.
    *
-   * **Holds** back once 65,536 entries lie between the oldest unsettled and the newest given out.
+   * **Holds** back what would bring more than a window again after a crash: `max` and what is
+   * outside make the window, and a settlement counts until it is synced (while the disk
+   * refuses that, it does not). Holds back, too, once 65,536 entries lie between the oldest
+   * unsettled and the newest given out.
    */
   readonly next: (max: number) => Observable<readonly Entry[]>
   /** Back to the oldest unsettled: all that is outside counts as given back, and comes again from `next`. */
   readonly rewind: () => void
   /**
    * In any order among what is outside; anything else is ignored. Recorded with the next
-   * sync, which comes within `settleMs` even if nothing is appended.
+   * sync, which comes within `settleMs` even if nothing is appended, and at once when `next`
+   * is held back by a quarter of its window.
    */
   readonly settle: (seq: number) => void
   /** Up to `max` pending entries from a sequence number on, without giving them out. For people, not for the road. */

@@ -118,6 +118,14 @@ export const readRecord = (
   }
 }
 
+/** Whether the whole buffer is one record, whatever its marker and its length say. */
+export const isWhole = (bytes: Buffer, seal: Seal): boolean => {
+  if (bytes.length < RECORD_HEADER_BYTES) return false
+  const copy = Buffer.from(bytes)
+  copy.writeUInt32BE(bytes.length - RECORD_HEADER_BYTES, 12)
+  return crc32(copy.subarray(8), seal.seed) === copy.readUInt32BE(4)
+}
+
 /** The whole length that the record at `at` claims. */
 export const claimedBytes = (bytes: Buffer, at: number): number =>
   bytes.length - at < RECORD_HEADER_BYTES ? RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + bytes.readUInt32BE(at + 12)

@@ -2,6 +2,7 @@ import type { IncomingMessage } from 'node:http'
 import type { Duplex } from 'node:stream'
 import { asyncScheduler, interval, Observable } from 'rxjs'
 import { WebSocket, WebSocketServer } from 'ws'
+import { socketProtocol } from './http-guards.js'
 
 export interface OpenSettings {
   readonly headers?: Readonly<Record<string, string>>
@@ -80,7 +81,9 @@ export const openWebSocket: OpenWebSocket = (
       subscriber.next({ send: (text) => socket.send(text), bufferedBytes: () => socket.bufferedAmount })
       subscriber.add(
         interval(pingMs).subscribe(() => {
-          if (asyncScheduler.now() - heard > silenceMs) subscriber.error(new Error(`nothing heard for ${silenceMs} ms`))
+          const now = asyncScheduler.now()
+          heard = Math.min(heard, now) // the clock may have been set back
+          if (now - heard > silenceMs) subscriber.error(new Error(`nothing heard for ${silenceMs} ms`))
           else socket.ping()
         }),
       )
@@ -121,12 +124,19 @@ export interface SocketServer {
   readonly close: () => void
 }
 
+/** Never one that the client made up: it may be its token. */
+const handleProtocols = (offered: Set<string>): string | false => (offered.has(socketProtocol) ? socketProtocol : false)
+
 /**
  * Takes WebSocket clients that only listen: what they send is limited to 1 KiB and ignored,
  * and one that does not answer two pings in a row is gone.
  */
-export const webSocketServer = ({ pingMs = 30_000 }: { pingMs?: number } = {}): SocketServer => {
-  const server = new WebSocketServer({ noServer: true, maxPayload: 1024, perMessageDeflate: false })
+export const webSocketServer = ({ pingMs = 30_000, refused = () => {} }: { pingMs?: number; refused?: (status: number) => void } = {}): SocketServer => {
+  const server = new WebSocketServer({ noServer: true, maxPayload: 1024, perMessageDeflate: false, handleProtocols })
+  server.on('wsClientError', (_error, socket: Duplex) => {
+    refused(400)
+    socket.end('HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n')
+  })
   const silent = new WeakSet<WebSocket>()
   const pings = interval(pingMs).subscribe(() => {
     for (const socket of server.clients) {

@@ -14,7 +14,7 @@ export interface EnrichSettings {
 }
 
 interface Edit extends Span {
-  readonly text: string
+  readonly bytes: Buffer
 }
 
 const stampFields = ['UploadedUTCDateTime', 'UploadedLocalDateTime'] as const
@@ -58,14 +58,41 @@ const holdsData = (body: Buffer, value: Span): boolean =>
   body[value.start] !== 0x6e && (body[value.start] !== 0x22 || value.end - value.start > 2)
 
 const edited = (body: Buffer, edits: readonly Edit[]): Buffer => {
-  const pieces: Buffer[] = []
+  const out = Buffer.allocUnsafe(edits.reduce((size, { start, end, bytes }) => size - (end - start) + bytes.length, body.length))
   let from = 0
-  for (const edit of edits) {
-    pieces.push(body.subarray(from, edit.start), Buffer.from(edit.text))
-    from = edit.end
+  let at = 0
+  for (const { start, end, bytes } of edits) {
+    at += body.copy(out, at, from, start)
+    at += bytes.copy(out, at)
+    from = end
   }
-  pieces.push(body.subarray(from))
-  return Buffer.concat(pieces)
+  body.copy(out, at, from)
+  return out
+}
+
+/** The bytes of a text; messages that come in one millisecond mostly get the same, so the last is kept. */
+const lastBytes = (): ((text: string) => Buffer) => {
+  let last = ''
+  let bytes = Buffer.alloc(0)
+  return (text) => {
+    if (text !== last) {
+      last = text
+      bytes = Buffer.from(text)
+    }
+    return bytes
+  }
+}
+
+/** Both stamps of an instant, as JSON. */
+const stampsOf = (timeZone: string | undefined): ((atMs: number) => readonly [string, string]) => {
+  const offsetAt = offsets(timeZone)
+  let last = NaN
+  let stamps: readonly [string, string] = ['', '']
+  return (atMs) => {
+    if (atMs !== last) stamps = [`"${new Date(atMs).toISOString()}"`, `"${localStamp(atMs, offsetAt(atMs))}"`]
+    last = atMs
+    return stamps
+  }
 }
 
 /**
@@ -82,9 +109,10 @@ const edited = (body: Buffer, edits: readonly Edit[]): Buffer => {
  * `"UploadedLocalDateTime":"2026-11-22T18:00:00.000-05:00","DeviceID":"cam-7"}`
  */
 export const enrich = (settings: EnrichSettings, now: () => number = Date.now): ((body: Buffer) => Buffer) => {
-  const offsetAt = offsets(settings.timeZone)
+  const stampsAt = stampsOf(settings.timeZone)
   const serial = JSON.stringify(settings.deviceId)
   const serialIndex = serialFields.indexOf(settings.idField)
+  const added = lastBytes()
 
   return (body) => {
     const { values, end, hasMembers } = findFields(body)
@@ -92,17 +120,17 @@ export const enrich = (settings: EnrichSettings, now: () => number = Date.now): 
     const edits: Edit[] = []
     let missing = ''
     const put = (name: string, value: Span | undefined, text: string): void => {
-      if (value !== undefined) edits.push({ ...value, text })
+      if (value !== undefined) edits.push({ ...value, bytes: Buffer.from(text) })
       else missing += `${missing === '' && !hasMembers ? '' : ','}"${name}":${text}`
     }
     const lacks = (value: Span | undefined): boolean => value === undefined || !holdsData(body, value)
 
-    const atMs = now()
-    if (lacks(utc)) put(stampFields[0], utc, `"${new Date(atMs).toISOString()}"`)
-    if (lacks(local)) put(stampFields[1], local, `"${localStamp(atMs, offsetAt(atMs))}"`)
+    const [utcStamp, localText] = stampsAt(now())
+    if (lacks(utc)) put(stampFields[0], utc, utcStamp)
+    if (lacks(local)) put(stampFields[1], local, localText)
     if (serials.every(lacks)) put(settings.idField, serials[serialIndex], serial)
 
-    if (missing !== '') edits.push({ start: end, end, text: missing })
+    if (missing !== '') edits.push({ start: end, end, bytes: added(missing) })
     return edits.length === 0 ? body : edited(body, edits.sort((a, b) => a.start - b.start))
   }
 }

@@ -1,6 +1,6 @@
 import { asyncScheduler, defer, finalize, map, merge, NEVER, Observable, Subject, Subscription, tap } from 'rxjs'
 import { Rejection } from '../delivery.js'
-import type { Connection, Writer } from '../delivery.js'
+import type { Answered, Connection, Writer } from '../delivery.js'
 
 export interface WhileOpenOptions {
   /** The source's window when all is well. @default 1000 */
@@ -36,7 +36,7 @@ const never = Number.POSITIVE_INFINITY
  */
 export const whileOpen = <T, R>(
   connection: Connection<T>,
-  pipeline: (scope: Scope<T>) => Observable<R>,
+  pipeline: (scope: Scope<T>) => Observable<R & Answered<R>>,
   { window = 1000, patienceMs = 60_000, stop = NEVER }: WhileOpenOptions = {},
 ): Observable<R> =>
   new Observable<R>((subscriber) => {
@@ -50,15 +50,23 @@ export const whileOpen = <T, R>(
     let watching: Subscription | undefined
     const answered = new Subject<void>()
 
+    /** Since when there is something to lose patience with; a clock that was set back costs no more than one patience. */
+    const sinceWhen = (now: number): number => {
+      if (away !== never) away = Math.min(away, now)
+      if (owed !== never) owed = Math.min(owed, now)
+      return Math.min(away, owed)
+    }
     const watch = (): void => {
-      const since = Math.min(away, owed)
+      const now = asyncScheduler.now()
+      const since = sinceWhen(now)
       if (run === undefined || watching !== undefined || since === never) return
       const check = (): void => {
         watching = undefined
-        if (Math.min(away, owed) + patienceMs > asyncScheduler.now()) watch()
+        const later = asyncScheduler.now()
+        if (sinceWhen(later) + patienceMs > later) watch()
         else release()
       }
-      watching = asyncScheduler.schedule(check, since + patienceMs - asyncScheduler.now())
+      watching = asyncScheduler.schedule(check, since + patienceMs - now)
     }
     const release = (): void => {
       run?.unsubscribe()

@@ -22,6 +22,7 @@ import { ingest } from './ingest.js'
 import { follow } from './links.js'
 import { allQueues, broadcasts, copiesOf, farEnd, queuesOf } from './parts.js'
 import type { Queues } from './parts.js'
+import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
 
 /** How long, after a stop, what is out may take: then it is released. */
@@ -31,6 +32,9 @@ const depthMs = 5000
 export interface DaemonParts {
   readonly stop: Observable<unknown>
   readonly log: Log
+  /** Read by whoever judges it from outside. @default new ones */
+  readonly books?: Books
+  readonly ports?: Ports
 }
 
 /** Asked now and then, so that a slow broker slows nobody who wants to know. */
@@ -75,13 +79,14 @@ const configurations = (settings: Settings, { stop, log }: DaemonParts, books: B
   return merge(...[configTopic, ...configTopicsExtra].map(from))
 }
 
-const forwarding = (settings: Settings, { stop, log }: DaemonParts, books: Books, queues: Queues, { live, tail }: { live: Stream; tail: Stream }, depthOf: (queue: string) => number): Observable<unknown> => {
-  const { connection, sink } = farEnd(settings, follow(books, settings.pulsarUrl === undefined ? 'topic-log' : 'pulsar', log))
+const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books: Books, queues: Queues, { live, tail }: { live: Stream; tail: Stream }, depthOf: (queue: string) => number): Observable<unknown> => {
+  const { connection, sink } = farEnd(settings, follow(books, settings.pulsarUrl === undefined ? 'topic-log' : 'pulsar', log), ports)
   const counts = countsOf(books, 'forward')
   const done = (digest: string | undefined): void => {
     if (digest === undefined) books.foreign += 1
   }
-  return forward({
+  const over = new Subject<void>()
+  const forwarded = forward({
     read: (options) => queues.main.read({ ...options, counts }),
     far: connection,
     sink,
@@ -107,6 +112,8 @@ const forwarding = (settings: Settings, { stop, log }: DaemonParts, books: Books
     patienceMs: settings.patienceMs,
     stop,
   })
+  const buried = queues.dead.spool?.drain ?? EMPTY
+  return merge(forwarded.pipe(tap({ complete: () => over.next() })), buried.pipe(takeUntil(over)))
 }
 
 /**
@@ -120,10 +127,9 @@ const forwarding = (settings: Settings, { stop, log }: DaemonParts, books: Books
  */
 export const daemon = (settings: Settings, parts: DaemonParts): Observable<Listening> =>
   defer(() => {
-    const { stop, log } = parts
+    const { stop, log, books = newBooks(Date.now()), ports = {} } = parts
     const { roles, window, httpHost: host, httpPort: port } = settings
-    const books = newBooks(Date.now())
-    const queues = queuesOf(settings, books, log, port === 0 ? undefined : `http://${host}:${port}`)
+    const queues = queuesOf(settings, books, log, port === 0 ? undefined : `http://${host}:${port}`, ports)
     const epoch = books.startedAt.toString(36)
     const streams = { live: stream({ epoch }), tail: stream({ epoch }) }
     const { ask, depthOf } = watchDepths(allQueues(queues))
@@ -133,7 +139,13 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
 
     const byRole: Record<Role, () => Observable<unknown>> = {
       ingest: () =>
-        ingest({ sources: [intakeDoor.deliveries], queue: queues.main.sink, deadLetters: deadLetterSink(queues.dead.connection) }),
+        ingest({
+          sources: [intakeDoor.deliveries],
+          queue: queues.main.sink,
+          // The forwarder's process has the folder of their spool.
+          deadLetters: deadLetterSink(queues.dead.spool?.direct ?? queues.dead.connection),
+          drain: queues.main.spool?.drain ?? EMPTY,
+        }),
       forward: () => forwarding(settings, parts, books, queues, streams, depthOf),
       broadcast: () => broadcasts(settings, books, queues, streams.live, read),
       configuration: () => configurations(settings, parts, books),
@@ -143,7 +155,7 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
       ignoreElements(),
     )
     const over = new Subject<void>()
-    const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, ...streams })
+    const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, ports, ...streams })
     const copies = queues.websocket !== undefined || queues.udp !== undefined
     const depths = copies ? interval(depthMs).pipe(switchMap(ask), ignoreElements()) : NEVER
     return merge(merge(listening, depths).pipe(takeUntil(over)), pipelines.pipe(tap({ complete: () => over.next() })))

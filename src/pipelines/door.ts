@@ -16,6 +16,7 @@ import type { Stream } from '../sinks/websocket.js'
 import { httpSource } from '../sources/http.js'
 import type { Intake } from '../sources/intake.js'
 import type { Settings } from '../settings.js'
+import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
 import { routes } from './routes.js'
 
@@ -32,6 +33,7 @@ export interface DoorParts {
   readonly intake: Intake<Message>
   readonly live: Stream
   readonly tail: Stream
+  readonly ports?: Ports
 }
 
 const tickMs = 1000
@@ -58,7 +60,7 @@ const ingestOf = (settings: Settings, stopping: () => boolean, books: Books, int
 }
 
 /** The daemon's HTTP side: it takes messages, and tells how things are. */
-export const door = (settings: Settings, { stop, books, queues, depths, intake, live, tail }: DoorParts): Observable<Listening> => {
+export const door = (settings: Settings, { stop, books, queues, depths, intake, live, tail, ports = {} }: DoorParts): Observable<Listening> => {
   const { roles, confirmTimeoutMs, patienceMs, httpHost: host, httpPort: port, httpToken, httpOrigins: origins, maxBodyBytes } = settings
   let stopping = false
   const accepts = { link: 'queue', pipeline: 'ingest', patienceMs: 2 * confirmTimeoutMs }
@@ -78,7 +80,8 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
           messages === undefined ? [] : [{ queue, messages: queue === settings.queue ? messages + outside : messages }],
         )
       },
-      spooled: () => 0,
+      // What waits in the dead letters' spool is counted as dead-lettered.
+      spooled: () => queues.find(({ name }) => name === settings.queue)?.spool?.depth() ?? 0,
       streamClients: () => live.clients() + tail.clients(),
       streamClientsCut: () => live.cut() + tail.cut(),
     }),
@@ -91,10 +94,11 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
     books.refused.set(status, (books.refused.get(status) ?? 0) + 1)
   }
   const server = defer(() => {
-    const sockets = webSocketServer()
+    const sockets = (ports.webSocketServer ?? webSocketServer)({ refused })
     const upgrades = [...(settings.websocket ? [upgradesTo(sockets, '/v1/stream', live)] : []), upgradesTo(sockets, '/v1/tail', tail)]
     const token = httpToken === undefined ? {} : { token: httpToken }
-    return httpServer({ host, port, origins, maxBodyBytes, refused, ...token }, served, upgrades).pipe(finalize(() => sockets.close()))
+    const listen = ports.httpServer ?? httpServer
+    return listen({ host, port, origins, maxBodyBytes, refused, ...token }, served, upgrades).pipe(finalize(() => sockets.close()))
   })
   const ticks = interval(tickMs).pipe(
     tap(() => {

@@ -1,6 +1,7 @@
 import type { Books } from '../books.js'
 import { linkOf } from '../books.js'
 import type { AmqpState } from '../connections/amqp-queue.js'
+import type { SpillState } from '../connections/spill.js'
 import type { Log } from '../log.js'
 
 /** Writes a connection's states into the books and, when they change, into the log. */
@@ -19,3 +20,13 @@ export const follow =
     if (next === 'connected') log.info({ link: name }, 'connected')
     else log.warn({ link: name, reason }, next)
   }
+
+/** The same for a queue with a spool: it is lost only when neither keeps anything. */
+export const followSpill = (books: Books, name: string, log: Log): ((state: SpillState, reason: string) => void) => {
+  const told = follow(books, name, log)
+  return (state, reason) => {
+    told(state === 'shut' ? { kind: 'lost', error: reason } : { kind: 'connected' })
+    if (state === 'spool') log.warn({ queue: name, reason }, 'the spool takes what comes')
+    if (state === 'direct') log.info({ queue: name }, 'the spool is empty: RabbitMQ takes what comes')
+  }
+}

@@ -2,7 +2,7 @@ import { join } from 'node:path'
 import { merge, of, pipe } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { Books } from '../books.js'
-import { dropCopies } from '../books.js'
+import { countsOf, dropCopies } from '../books.js'
 import { pulsarWriter } from '../connections/pulsar.js'
 import { topicLogWriter } from '../connections/topic-log.js'
 import type { Connection, Sink } from '../delivery.js'
@@ -16,9 +16,10 @@ import type { Stream } from '../sinks/websocket.js'
 import type { Settings } from '../settings.js'
 import { broadcast } from './broadcast.js'
 import type { Copy } from './forward.js'
-import { follow } from './links.js'
+import { follow, followSpill } from './links.js'
+import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
-import { embeddedQueue, rabbitQueue, rabbitReader } from './queue.js'
+import { embeddedQueue, rabbitQueue, rabbitReader, withSpool } from './queue.js'
 
 /** The queues of a daemon, in RabbitMQ or in its data folder. */
 export interface Queues {
@@ -37,19 +38,33 @@ const udpQueue = 'UDPQueue'
 /** A copy that nobody reads must never fill the broker: copy queues that we make drop their oldest. */
 const bounded = { 'x-max-length-bytes': 64 * 1024 * 1024, 'x-overflow': 'drop-head' }
 
-export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress?: string): Queues => {
+export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress?: string, ports: Ports = {}): Queues => {
   const { amqpUrl, queue, dataDir, storeMaxBytes, websocket, udp } = settings
   if (amqpUrl.length === 0)
     return {
-      main: embeddedQueue(queue, join(dataDir, 'spool'), storeMaxBytes, follow(books, 'queue', log), httpAddress),
-      dead: embeddedQueue(`${queue}.dead`, join(dataDir, 'dead'), storeMaxBytes, follow(books, 'dead-letters', log), httpAddress),
+      main: embeddedQueue(queue, join(dataDir, 'spool'), storeMaxBytes, follow(books, 'queue', log), httpAddress, ports),
+      dead: embeddedQueue(`${queue}.dead`, join(dataDir, 'dead'), storeMaxBytes, follow(books, 'dead-letters', log), httpAddress, ports),
     }
-  const reader = rabbitReader(settings, follow(books, 'rabbitmq-consume', log))
+  const reader = rabbitReader(settings, follow(books, 'rabbitmq-consume', log), ports)
   const make = (name: string, link: string, queueArguments?: Readonly<Record<string, unknown>>): Queue =>
-    rabbitQueue(settings, name, reader, follow(books, link, log), queueArguments)
+    rabbitQueue(settings, name, reader, follow(books, link, log), queueArguments, ports)
+  const spooled = (of: Queue, link: string, folder: string): Queue =>
+    withSpool(
+      of,
+      {
+        folder: join(dataDir, folder),
+        maxBytes: storeMaxBytes,
+        window: settings.window,
+        confirmMs: settings.confirmTimeoutMs,
+        counts: countsOf(books, folder),
+        onState: followSpill(books, link, log),
+        httpAddress,
+      },
+      ports,
+    )
   return {
-    main: make(queue, 'queue'),
-    dead: make(`${queue}.dead`, 'dead-letters'),
+    main: spooled(make(queue, 'rabbitmq'), 'queue', 'spool'),
+    dead: spooled(make(`${queue}.dead`, 'rabbitmq-dead-letters'), 'dead-letters', 'dead'),
     ...(websocket ? { websocket: make(websocketQueue, 'websocket-copy', bounded) } : {}),
     ...(udp.length > 0 ? { udp: make(udpQueue, 'udp-copy', bounded) } : {}),
   }
@@ -59,12 +74,13 @@ export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress
 export const farEnd = (
   { pulsarUrl: url, pulsarToken, pulsarTopic: topic, deviceId: key, window, maxMessageBytes, dataDir, topicLogMaxBytes }: Settings,
   onState: ReturnType<typeof follow>,
+  { openWebSocket: open }: Ports = {},
 ): { connection: Connection<Message>; sink: (connection: Connection<Message>) => Sink<Message> } => {
   if (url === undefined)
     return { connection: topicLogWriter({ file: topicLogFile(dataDir), key, maxBytes: topicLogMaxBytes, onState }), sink: topicLogSink }
   const token = pulsarToken === undefined ? {} : { token: () => pulsarToken }
   return {
-    connection: pulsarWriter({ url, topic, key, window, maxMessageBytes, onState, ...token }),
+    connection: pulsarWriter({ url, topic, key, window, maxMessageBytes, onState, ...token, ...(open === undefined ? {} : { open }) }),
     sink: (connection) => pulsarSink(connection, { window }),
   }
 }

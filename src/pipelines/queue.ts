@@ -1,11 +1,14 @@
-import { catchError, map, of, switchMap, take, tap, timeout } from 'rxjs'
+import { catchError, defer, map, of, switchMap, take, tap, timeout } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { AmqpState } from '../connections/amqp-queue.js'
 import { amqpReader } from '../connections/amqp-reader.js'
 import type { AmqpReader } from '../connections/amqp-reader.js'
 import { amqpWriter } from '../connections/amqp-writer.js'
 import { embeddedStore } from '../connections/embedded-store.js'
-import type { Connection, Sink, Source } from '../delivery.js'
+import type { OpenAmqp } from '../connections/amqp-port.js'
+import { spill } from '../connections/spill.js'
+import type { SpillState } from '../connections/spill.js'
+import type { Connection, Receipt, Sink, Source } from '../delivery.js'
 import type { Counts } from '../ledger.js'
 import type { Message } from '../message.js'
 import { embeddedQueueSink, embeddedQueueWriter } from '../sinks/embedded-queue.js'
@@ -13,6 +16,7 @@ import { rabbitmqSink } from '../sinks/rabbitmq.js'
 import { embeddedQueueSource } from '../sources/embedded-queue.js'
 import { rabbitmqSource } from '../sources/rabbitmq.js'
 import type { Settings } from '../settings.js'
+import type { Ports } from './ports.js'
 
 export interface ReadOptions {
   readonly window: number
@@ -30,9 +34,32 @@ export interface Queue {
   readonly depth: () => Observable<number | undefined>
   /** Removes everything that waits, and emits how many. */
   readonly purge: () => Observable<number>
+  readonly spool?: QueueSpool
+}
+
+/** What stands in for a queue of RabbitMQ while that is away. */
+export interface QueueSpool {
+  /** RabbitMQ alone. */
+  readonly direct: Connection<Message>
+  /** Spool → RabbitMQ, as long as it is subscribed. */
+  readonly drain: Observable<Receipt>
+  /** How many messages are in it. */
+  readonly depth: () => number
+}
+
+export interface SpoolSettings {
+  readonly folder: string
+  readonly maxBytes: number
+  readonly window: number
+  readonly confirmMs: number
+  readonly onState: (state: SpillState, reason: string) => void
+  readonly counts: Counts
+  readonly httpAddress?: string | undefined
 }
 
 const askMs = 3000
+
+const through = (open: OpenAmqp | undefined): { open?: OpenAmqp } => (open === undefined ? {} : { open })
 
 /** `BACKHAUL_QUEUE` and its companions in RabbitMQ. */
 export const rabbitQueue = (
@@ -41,9 +68,10 @@ export const rabbitQueue = (
   reader: AmqpReader,
   onState: (state: AmqpState) => void,
   queueArguments?: Readonly<Record<string, unknown>>,
+  { openAmqp }: Ports = {},
 ): Queue => {
   const declared = { queue, queueType, ...(queueArguments === undefined ? {} : { queueArguments }) }
-  const connection = amqpWriter({ urls, confirmTimeoutMs, onState, ...declared })
+  const connection = amqpWriter({ urls, confirmTimeoutMs, onState, ...declared, ...through(openAmqp) })
   return {
     name: queue,
     connection,
@@ -55,8 +83,8 @@ export const rabbitQueue = (
 }
 
 /** One connection that all of RabbitMQ's queues are read through. */
-export const rabbitReader = ({ amqpUrl: urls }: Settings, onState: (state: AmqpState) => void): AmqpReader =>
-  amqpReader({ urls, onState })
+export const rabbitReader = ({ amqpUrl: urls }: Settings, onState: (state: AmqpState) => void, { openAmqp }: Ports = {}): AmqpReader =>
+  amqpReader({ urls, onState, ...through(openAmqp) })
 
 /** A queue in a folder of this process. */
 export const embeddedQueue = (
@@ -65,10 +93,16 @@ export const embeddedQueue = (
   maxBytes: number,
   onState: (state: AmqpState) => void = () => {},
   httpAddress?: string,
+  { disk }: Ports = {},
 ): Queue => {
-  const store = embeddedStore(folder, { maxBytes, ...(httpAddress === undefined ? {} : { httpAddress }) })
-  const engine = store.engine.pipe(tap(() => onState({ kind: 'connected' })))
-  const connection = embeddedQueueWriter(engine)
+  const { engine } = embeddedStore(folder, { maxBytes, ...disk, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  // Told like a RabbitMQ that blocks its publishers: the door refuses, until what it holds already has gone in.
+  const states = { error: (error: Error) => onState({ kind: 'blocked', reason: error.message }), complete: () => onState({ kind: 'unblocked' }) }
+  const appender = engine.pipe(
+    tap(() => onState({ kind: 'connected' })),
+    map(({ append }) => ({ append: (body: Uint8Array, headers: Uint8Array) => append(body, headers).pipe(tap(states)) })),
+  )
+  const connection = embeddedQueueWriter(appender)
   return {
     name,
     connection,
@@ -84,5 +118,27 @@ export const embeddedQueue = (
         take(1),
         switchMap(({ purge }) => purge()),
       ),
+  }
+}
+
+/** Gives a queue of RabbitMQ a spool: an embedded queue in a folder, opened when it is first needed. */
+export const withSpool = (
+  queue: Queue,
+  { folder, maxBytes, window, confirmMs, onState, counts, httpAddress }: SpoolSettings,
+  { disk }: Ports = {},
+): Queue => {
+  const { engine, depth } = embeddedStore(folder, { maxBytes, ...disk, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  let spooled = 0
+  const spool = { connection: embeddedQueueWriter(engine), depth: depth.pipe(tap((now) => (spooled = now))) }
+  const connection = spill(queue.connection, spool, { confirmMs, holdBelow: window, onState })
+  return {
+    ...queue,
+    connection,
+    sink: rabbitmqSink(connection, { window }),
+    spool: {
+      direct: queue.connection,
+      drain: defer(() => embeddedQueueSource(engine, { window, counts }).pipe(rabbitmqSink(queue.connection, { window }))),
+      depth: () => spooled,
+    },
   }
 }

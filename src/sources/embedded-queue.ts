@@ -5,6 +5,7 @@ import { ledger } from '../ledger.js'
 import type { Counts } from '../ledger.js'
 import { decodeMessage } from '../message.js'
 import type { Message } from '../message.js'
+import { backoff } from '../operators/backoff.js'
 
 /** The reader's side of an embedded queue. */
 export interface QueueReader {
@@ -20,6 +21,7 @@ export interface QueueReader {
  *
  * **Settles**: accepted removes the message. Released and rejected bring it, and everything
  * after it that is unsettled, again, in order: a queue never destroys what was only refused.
+ * Not at once: after 50 ms, then up to 5 s, until something is accepted again.
  * **Orders**: as appended.
  * **Holds**: at most `window` messages.
  */
@@ -33,7 +35,9 @@ export const embeddedQueueSource = (
         (book) => {
           let reading: Subscription | undefined
           let closed = false
-          let again = false // something was not accepted: start over once all is answered
+          let again = false // something was not accepted: start over once all is answered, and after a rest
+          let refusals = 0 // since something was accepted
+          let resting: Subscription | undefined
           const read = (): void => {
             if (closed || again || reading !== undefined || book.room() <= 0) return
             const asked = new Subscription()
@@ -54,22 +58,28 @@ export const embeddedQueueSource = (
           const quit = (): void => {
             closed = true
             reading?.unsubscribe()
+            resting?.unsubscribe()
+          }
+          const startOver = (): void => {
+            again = false
+            rewind()
+            read()
           }
           read()
           return {
             settled: (seq, outcome) => {
-              if (outcome.kind === 'accepted') remove(seq)
-              else if (!again) {
+              if (outcome.kind === 'accepted') {
+                refusals = 0
+                remove(seq)
+              } else if (!again) {
                 again = true
+                refusals += 1
                 book.disown()
               }
               read()
             },
             idle: () => {
-              if (!again) return
-              again = false
-              rewind()
-              read()
+              if (again) resting = backoff(refusals, { firstMs: 50, maxMs: 5000 }).subscribe(startOver)
             },
             stop: quit,
             close: () => {

@@ -67,7 +67,7 @@ export const rabbitmqSource = (
       let tags = acceptedTags()
       let telling: Subscription | undefined
       let resting: Subscription | undefined
-      let failures = 0 // channels lost since one gave a message
+      let failures = 0 // channels lost since a message was accepted
       let ended = false
 
       const tell = (): void => {
@@ -108,7 +108,6 @@ export const rabbitmqSource = (
           channel
             .consume(window, (message, tag) => {
               if (consuming !== current) return
-              failures = 0
               book.take(message, tag)
             })
             .subscribe({
@@ -132,6 +131,7 @@ export const rabbitmqSource = (
       return {
         settled: (tag, outcome) => {
           if (outcome.kind !== 'accepted') return lost()
+          failures = 0
           tags.add(tag)
           telling ??= asapScheduler.schedule(tell)
         },

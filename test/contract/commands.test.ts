@@ -51,6 +51,23 @@ describe('commands, beside a daemon', () => {
     expect([code, out]).toEqual([1, '2 durable, 1 failed\n'])
     expect(err).toMatch(/record 2: .*BACKHAUL_REJECTED/)
   })
+  it('publish takes arrays among lines, and each byte as it is, a line separator of Unicode included', async () => {
+    const input = '{"n":1}\n[{"n":2}, {"n":3, "s":"\u2028ü"}]\n[]\n\n{"n":4}\n'
+    expect(await run(['publish'], { env, input })).toMatchObject({ code: 0, out: '4 durable\n', err: '' })
+    await eventually('all in the log', () => topicLog(daemon).length === 4)
+    expect(topicLog(daemon).map(({ payload }) => payload.slice(0, payload.indexOf(',"Uploaded')))).toEqual(['{"n":1', '{"n":2', '{"n":3, "s":"\u2028ü"', '{"n":4'])
+  })
+  it('publish names the line that is no record, and what was not sent because of it', async () => {
+    const half = await run(['publish'], { env, input: '{"n":1}\n\n{"n":\n{"n":3}\n' })
+    expect(half).toMatchObject({ code: 1, out: '2 durable, 1 failed\n', err: 'line 3: not JSON\n' })
+    const mixed = await run(['publish'], { env, input: '{"n":1}\n[\n {"n":2},\n {"n":3}\n]\n{"n":4}\n' })
+    expect(mixed).toMatchObject({ code: 1, out: '1 durable, 1 failed\n', err: 'line 2: an array over several lines can only be the whole file; nothing from here on was sent\n' })
+    const other = await run(['publish'], { env, input: '\n[\n {"n":2}\n]\n{"n":4}\n' })
+    expect(other).toMatchObject({ code: 1, out: '0 durable, 1 failed\n', err: 'line 2: not JSON: neither by itself nor with all that follows; nothing from here on was sent\n' })
+    const log = join(temporaryFolder('log'), 'log.ndjson')
+    writeFileSync(log, '{"id":"a","key":"k","properties":{},"payload":"{\\"n\\":5}"}\n{"id":"b","key')
+    expect(await run(['publish', '--topic-log', log], { env })).toMatchObject({ code: 1, out: '1 durable, 1 failed\n', err: 'line 2: not a line of a topic log\n' })
+  })
   it('publish --topic-log sends a local topic log on under the same ids', async () => {
     await run(['publish'], { env, input: '{"n":1}\n{"n":2}\n' })
     await eventually('two in the log', () => topicLog(daemon).length === 2)

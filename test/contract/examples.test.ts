@@ -74,7 +74,8 @@ describe('examples', () => {
     expect(readFileSync(join(cwd, 'topic.ndjson'), 'utf8').trim().split('\n')).toHaveLength(2)
   })
 
-  it('delivery.test.js passes under plain Node', async () => {
+  it('delivery.test.js passes under plain Node, and is what the README shows', async () => {
+    expect(readFileSync(join(root, 'README.md'), 'utf8')).toContain(readFileSync(join(root, 'examples', 'delivery.test.js'), 'utf8').trim())
     const { child, lines } = run('delivery.test.js', ['--test'])
     const [code] = (await once(child, 'close')) as [number]
     expect(code, lines.join('\n')).toBe(0)

@@ -1,7 +1,7 @@
 import { concat, map } from 'rxjs'
 import { describe } from 'vitest'
 import { backoff } from '../../src/operators/backoff.js'
-import { marbles } from './kit.js'
+import { marbles } from './marbles.js'
 
 const exact = { jitter: 0 }
 const row = (attempt: number, options: Parameters<typeof backoff>[1]) => backoff(attempt, options).pipe(map(() => 'a'))

@@ -7,8 +7,8 @@ import { deliver } from '../../src/operators/deliver.js'
 import { recent } from '../../src/operators/drop-repeats.js'
 import type { DeadLetter } from '../../src/operators/rescue.js'
 import { forward } from '../../src/pipelines/forward.js'
-import { marbles } from './kit.js'
-import type { Marbles, Plan } from './kit.js'
+import { marbles } from './marbles.js'
+import type { Marbles, Plan } from '../../src/testing.js'
 
 const ours = (id: string): Message => ({ id, body: Buffer.from('{}'), properties: {}, digest: `digest of ${id}` })
 const byId = (connection: Connection<string>): Connection<Message> => connection.pipe(map((send) => send && (({ id }: Message) => send(id))))
@@ -16,7 +16,7 @@ const byId = (connection: Connection<string>): Connection<Message> => connection
 /** Letters of the row come as these messages; all of it ends at its frame, or when the source does. */
 const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>>, plans: Readonly<Record<string, Plan>> = {}) => {
   const [far, copy, grave] = [m.far('w', plans), m.far('w'), m.far('w')]
-  const queue = m.queue(row)
+  const queue = m.source(row)
   const counted: string[] = []
   const reasons: string[] = []
   const dead: Connection<DeadLetter<Message>> = grave.connection.pipe(
@@ -44,7 +44,7 @@ const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>
 describe('forward', () => {
   marbles('delivers, copies, and counts it', (m) => {
     const { far, copy, queue, counted } = run(m, 'ab', {})
-    m.expectRow(queue.settled, '-ab')
+    m.rows([queue.settled, '-ab'])
     m.flush()
     expect([far.confirmed, copy.confirmed, counted]).toEqual([['a', 'b'], ['a', 'b'], ['a delivered', 'b delivered']])
   })
@@ -52,14 +52,14 @@ describe('forward', () => {
     const body = Buffer.from('no JSON')
     const foreign: Message = { id: 'f', body, properties: {} }
     const { far, queue, counted, reasons } = run(m, 'fga', { f: foreign, g: { ...foreign, id: 'g', body: Buffer.from('{}') }, a: { ...ours('a'), body } })
-    m.expectRow(queue.settled, '                            -fga')
+    m.rows([queue.settled, '                            -fga'])
     m.flush()
     expect([far.confirmed, reasons]).toEqual([['g', 'a'], ['f check: not JSON']])
     expect(counted).toEqual(['f buried', 'g delivered', 'a delivered'])
   })
   marbles('accepts a repeat of what was delivered, counts it, and sends it nowhere', (m) => {
     const { far, copy, queue, counted } = run(m, 'a--r', { r: ours('a') })
-    m.expectRow(queue.settled, '                 -a-r')
+    m.rows([queue.settled, '                 -a-r'])
     m.flush()
     expect([far.confirmed, copy.confirmed, counted]).toEqual([['a'], ['a'], ['a delivered', 'a repeated']])
   })
@@ -71,13 +71,13 @@ describe('forward', () => {
   })
   marbles('copies what leaves its queue for the first time, and not what comes again', (m) => {
     const { far, copy, queue } = run(m, 'ab', { b: { ...ours('b'), redelivered: true } })
-    m.expectRow(queue.settled, '-ab')
+    m.rows([queue.settled, '-ab'])
     m.flush()
     expect([far.confirmed, copy.confirmed]).toEqual([['a', 'b'], ['a']])
   })
   marbles('waits for Pulsar and for no copy', (m) => {
     const { queue, copy } = run(m, 'a', {}, { a: 5 })
-    m.expectRow(queue.settled, '-----a')
+    m.rows([queue.settled, '-----a'])
     m.flush()
     expect(copy.confirmed).toEqual(['a'])
   })

@@ -7,7 +7,7 @@ import type { Message } from '../../src/message.js'
 import { httpSource } from '../../src/sources/http.js'
 import type { IngestReply } from '../../src/sources/http.js'
 import { intake } from '../../src/sources/intake.js'
-import { marbles, settleAfter } from './kit.js'
+import { marbles, settleAfter } from './marbles.js'
 
 /** A door with a deadline of 9 ms; ids count from 0. */
 const start = (window = 9) => {

@@ -6,7 +6,7 @@ import type { Outcome } from '../../src/delivery.js'
 import { newCounts } from '../../src/ledger.js'
 import { intake } from '../../src/sources/intake.js'
 import type { Intake } from '../../src/sources/intake.js'
-import { marbles, settleAfter } from './kit.js'
+import { marbles, settleAfter } from './marbles.js'
 
 /** What a caller is told: its letter for accepted, in capitals for rejected, `0` for released unsent, `?` for released with its fate unknown. */
 const told = (value: string) => map((outcome: Outcome) => (outcome.kind === 'accepted' ? value : outcome.kind === 'rejected' ? value.toUpperCase() : outcome.maybeSent ? '?' : '0'))

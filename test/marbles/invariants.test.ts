@@ -12,8 +12,8 @@ import { fanOut } from '../../src/operators/fan-out.js'
 import { rescue } from '../../src/operators/rescue.js'
 import type { DeadLetter } from '../../src/operators/rescue.js'
 import { whileOpen } from '../../src/operators/while-open.js'
-import { marbles } from './kit.js'
-import type { Far, Marbles, Plan, Queue } from './kit.js'
+import { marbles } from './marbles.js'
+import type { Marbles, Plan, Plans, ScriptedFar, ScriptedSource } from '../../src/testing.js'
 
 /** A combinator under test: ends in `far`, and in `other` where it needs a second end. */
 interface Rig {
@@ -55,9 +55,9 @@ const rigs: readonly Rig[] = [
 
 /** The parts of a run, made in an order in which the writer is there when the first value comes. */
 interface Scene {
-  readonly far: Far
-  readonly other: Far
-  readonly queue: Queue
+  readonly far: ScriptedFar<string>
+  readonly other: ScriptedFar<string>
+  readonly queue: ScriptedSource<string>
   readonly receipts: Receipt[]
   /** The letters that the far ends have, in whatever order. */
   readonly has: (letter: string) => boolean
@@ -70,7 +70,7 @@ interface Scene {
 interface Setting {
   readonly values: string
   readonly writers?: string
-  readonly plans?: Readonly<Record<string, Plan | readonly Plan[]>>
+  readonly plans?: Plans<Plan>
   readonly window?: number
   readonly stop?: string
   readonly deadlineMs?: number
@@ -81,7 +81,7 @@ const stage = (m: Marbles, rig: Rig, { values, writers = 'w', plans = {}, window
   const far = m.far(writers, plans)
   const other = m.far(writers)
   const stopped = stop === undefined ? undefined : m.hot(stop)
-  const queue = m.queue(values, { window, ...(stopped === undefined ? {} : { stop: stopped }) })
+  const queue = m.source(values, { window, ...(stopped === undefined ? {} : { stop: stopped }) })
   const receipts: Receipt[] = []
   const answers: string[] = []
   const errors: unknown[] = []
@@ -109,7 +109,7 @@ const rough: Setting = {
   window: 4,
 }
 const letters = 'abcdefgh'
-const balanced = ({ counts }: Queue): boolean => counts.taken === counts.accepted + counts.rejected + counts.released + counts.unsettled
+const balanced = ({ counts }: ScriptedSource<string>): boolean => counts.taken === counts.accepted + counts.rejected + counts.released + counts.unsettled
 const rank = (letter: string): number => letters.indexOf(letter)
 const sorted = (written: readonly string[]): boolean => {
   const all = written.join('').split('')
@@ -168,7 +168,7 @@ for (const rig of rigs)
       m.flush()
       expect(completed()).toBe(12)
       expect(queue.counts).toMatchObject({ taken: 2, released: 2, unsettled: 0 })
-      expect(far.open()).toBe(0)
+      expect(far.underWay.size).toBe(0)
     })
     for (const cancel of [0, 1, 3, 4, 5, 7, 8, 9, 11, 13, 16, 17, 20])
       marbles(`6. unsubscribed at ${cancel}, all is released, all is closed, and nothing more is written`, (m) => {
@@ -180,7 +180,7 @@ for (const rig of rigs)
         m.flush()
         expect(queue.counts.unsettled).toBe(0)
         expect([balanced(queue), late, answers.length - after]).toEqual([true, 0, 0])
-        expect([far.open(), far.held(), other.open(), other.held()]).toEqual([0, 0, 0, 0])
+        expect([far.underWay.size, far.held(), other.underWay.size, other.held()]).toEqual([0, 0, 0, 0])
       })
     marbles('7. the order of the source is the order of the first writes, through losses, failures and refusals', (m) => {
       const { far, other } = stage(m, rig, rough)
@@ -240,7 +240,7 @@ describe('invariants: bestEffort alone', () => {
     let dropped = 0
     const far = m.far('w', { a: 'silent', b: 'refused' })
     const counts = newCounts()
-    const queue = m.queue(row, { counts, window: 2 })
+    const queue = m.source(row, { counts, window: 2 })
     const sink = bestEffort(second(far.connection), { buffer: 2, lingerMs: 5, dropped: (count) => (dropped += count) })
     m.expectObservable(queue.deliveries.pipe(sink, map(({ outcome }) => outcome.kind.charAt(0))), cancel)
     return { far, queue, dropped: () => dropped }
@@ -256,19 +256,19 @@ describe('invariants: bestEffort alone', () => {
     const { dropped, far } = run(m, '(abcd)-e|')
     m.flush()
     expect(dropped() + far.confirmed.length).toBe(5)
-    expect([far.open(), far.held()]).toEqual([0, 0])
+    expect([far.underWay.size, far.held()]).toEqual([0, 0])
   })
   marbles('6. it lets its sink go when it is unsubscribed', (m) => {
     const { far } = run(m, 'a', '3ms !')
     m.flush()
-    expect([far.open(), far.held()]).toEqual([0, 0])
+    expect([far.underWay.size, far.held()]).toEqual([0, 0])
   })
 })
 
 describe('invariants: sent is not confirmed', () => {
   marbles('10. a sink of which nobody will ever say more says sent', (m) => {
     const states = new Set<string>()
-    const receipts = m.queue('ab').deliveries.pipe(deliver(m.far('w').connection, { sink: 'datagrams', state: 'sent' }), tap(({ state }) => states.add(state)))
+    const receipts = m.source('ab').deliveries.pipe(deliver(m.far('w').connection, { sink: 'datagrams', state: 'sent' }), tap(({ state }) => states.add(state)))
     m.expectObservable(receipts.pipe(map(({ value }) => value))).toBe('-ab')
     m.flush()
     expect([...states]).toEqual(['sent'])

@@ -4,37 +4,37 @@ import { describe, expect, it } from 'vitest'
 import type { Delivery } from '../../src/delivery.js'
 import { accepted, rejected, released } from '../../src/delivery.js'
 import { ledger, newCounts } from '../../src/ledger.js'
-import { marbles, settleAfter } from './kit.js'
+import { marbles, settleAfter } from './marbles.js'
 
 describe('ledger', () => {
-  marbles('gives nothing for an empty source, and completes', ({ queue, expectObservable }) => {
-    expectObservable(queue('|').deliveries).toBe('|')
+  marbles('gives nothing for an empty source, and completes', ({ source, expectObservable }) => {
+    expectObservable(source('|').deliveries).toBe('|')
   })
-  marbles('waits as long as its source does', ({ queue, expectObservable }) => {
-    expectObservable(queue('-').deliveries).toBe('-')
+  marbles('waits as long as its source does', ({ source, expectObservable }) => {
+    expectObservable(source('-').deliveries).toBe('-')
   })
-  marbles('completes after its source has ended and the last delivery is settled', ({ queue, expectObservable, expectRow }) => {
-    const { deliveries, settled } = queue('a-b|')
-    expectRow(settled, '----a-b')
+  marbles('completes after its source has ended and the last delivery is settled', ({ source, expectObservable, rows }) => {
+    const { deliveries, settled } = source('a-b|')
+    rows([settled, '----a-b'])
     expectObservable(deliveries.pipe(settleAfter(4))).toBe('a-b---|')
   })
-  marbles('passes an error of its far end on', ({ queue, expectObservable }) => {
-    expectObservable(queue('a-#').deliveries.pipe(settleAfter(0))).toBe('a-#')
+  marbles('passes an error of its far end on', ({ source, expectObservable }) => {
+    expectObservable(source('a-#').deliveries.pipe(settleAfter(0))).toBe('a-#')
   })
-  marbles('never has more outside than its window: demand follows settlement', ({ queue, expectObservable, expectRow, flush }) => {
-    const { deliveries, settled, most } = queue('abcd', { window: 2 })
-    expectRow(settled, '---ab-cd')
+  marbles('never has more outside than its window: demand follows settlement', ({ source, expectObservable, rows, flush }) => {
+    const { deliveries, settled, most } = source('abcd', { window: 2 })
+    rows([settled, '---ab-cd'])
     expectObservable(deliveries.pipe(settleAfter(3))).toBe('ab-cd')
     flush()
     expect(most()).toBe(2)
   })
-  marbles('takes nothing after stop, and completes with the last settlement', ({ queue, hot, expectObservable, expectRow }) => {
-    const { deliveries, settled } = queue('a-b-c-d', { stop: hot('---s') })
-    expectRow(settled, '----a-b')
+  marbles('takes nothing after stop, and completes with the last settlement', ({ source, hot, expectObservable, rows }) => {
+    const { deliveries, settled } = source('a-b-c-d', { stop: hot('---s') })
+    rows([settled, '----a-b'])
     expectObservable(deliveries.pipe(settleAfter(4))).toBe('a-b---|')
   })
-  marbles('completes at once when it is stopped with nothing outside', ({ queue, hot, expectObservable }) => {
-    expectObservable(queue('a------', { stop: hot('---s') }).deliveries.pipe(settleAfter(1))).toBe('a--|')
+  marbles('completes at once when it is stopped with nothing outside', ({ source, hot, expectObservable }) => {
+    expectObservable(source('a------', { stop: hot('---s') }).deliveries.pipe(settleAfter(1))).toBe('a--|')
   })
   marbles('never opens its far end when it was stopped before', ({ expectObservable, cold }) => {
     let opened = false
@@ -42,16 +42,16 @@ describe('ledger', () => {
     expectObservable(source).toBe('|')
     void opened
   })
-  marbles('releases everything unsettled when it is unsubscribed', ({ queue, expectObservable, expectRow, flush }) => {
-    const { deliveries, settled, counts } = queue('abc')
-    expectRow(settled, '-----(***)')
+  marbles('releases everything unsettled when it is unsubscribed', ({ source, expectObservable, rows, flush }) => {
+    const { deliveries, settled, counts } = source('abc')
+    rows([settled, '-----(***)'])
     expectObservable(deliveries.pipe(settleAfter(90)), '-----!').toBe('abc')
     flush()
     expect(counts).toMatchObject({ taken: 3, accepted: 0, released: 3, unsettled: 0 })
   })
-  marbles('counts an answer that comes after the cancel as stale, and sends it nowhere', ({ queue, expectObservable, flush }) => {
+  marbles('counts an answer that comes after the cancel as stale, and sends it nowhere', ({ source, expectObservable, flush }) => {
     const out: Delivery<string>[] = []
-    const { deliveries, counts } = queue('ab')
+    const { deliveries, counts } = source('ab')
     expectObservable(deliveries.pipe(tap((delivery) => out.push(delivery))).pipe(settleAfter(90)), '---!').toBe('ab')
     flush()
     out.forEach(({ settle }) => settle(accepted))

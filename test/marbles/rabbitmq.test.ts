@@ -11,8 +11,8 @@ import { rabbitmqSink } from '../../src/sinks/rabbitmq.js'
 import { rabbitmqSource } from '../../src/sources/rabbitmq.js'
 import { fakeRabbit } from '../contract/fakes/rabbitmq.js'
 import type { FakeRabbit } from '../contract/fakes/rabbitmq.js'
-import { marbles } from './kit.js'
-import type { Marbles } from './kit.js'
+import { marbles } from './marbles.js'
+import type { Marbles } from '../../src/testing.js'
 
 const urls = ['amqp://scripted']
 const queue = 'q'
@@ -23,7 +23,7 @@ describe('amqpWriter', () => {
   /** Publishes the row's letters, and ends at 5 s; rows that are shown begin when the writer is there. */
   const write = (m: Marbles, row: string, rabbit: FakeRabbit, settings: Partial<Parameters<typeof amqpWriter>[0]> = {}) => {
     const states: string[] = []
-    const given = m.queue(row)
+    const given = m.source(row)
     const connection = amqpWriter({ urls, queue, open: rabbit.open, onState: ({ kind }) => states.push(kind), ...settings })
     const deliveries = given.deliveries.pipe(map(({ value, settle }): Delivery<Message> => ({ value: message(value), settle })))
     m.expectObservable(deliveries.pipe(rabbitmqSink(connection), map(({ value }) => value.id)), '5s !')
@@ -32,7 +32,7 @@ describe('amqpWriter', () => {
 
   marbles('accepts when RabbitMQ has confirmed, and not before', (m) => {
     const rabbit = fakeRabbit({ queues: [queue], confirmMs: 3 })
-    m.expectRow(write(m, 'ab', rabbit).settled, '---ab')
+    m.rows([write(m, 'ab', rabbit).settled, '---ab'])
     m.flush()
     expect(rabbit.waiting(queue)).toEqual(['a', 'b'])
     expect(rabbit.links(), 'and lets its connection go').toBe(0)
@@ -145,6 +145,14 @@ describe('rabbitmqSource', () => {
     const { seen } = read(m, rabbit, ({ value, settle }, all) => settle(value.id === 'a' && all.length < 2 ? { kind: 'rejected', reason: 'no', stage: 'test', attempts: 1 } : accepted))
     m.flush()
     expect(seen.join('')).toBe('aa+b+')
+  })
+  marbles('lets what is refused again and again come ever more slowly, until something is accepted', (m) => {
+    const rabbit = fakeRabbit()
+    rabbit.put(queue, ...ids(1))
+    const { seen } = read(m, rabbit, ({ settle }) => settle(released(false)))
+    m.flush()
+    expect(seen.length, '50 ms, doubling to 5 s, in 20 s').toBeLessThan(15)
+    expect(seen.length).toBeGreaterThan(7)
   })
   marbles('takes nothing after a loss until all that was outside is answered; then what was lost comes first', (m) => {
     const rabbit = fakeRabbit()

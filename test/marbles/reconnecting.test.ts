@@ -6,7 +6,7 @@ import { reconnect } from '../../src/connections/reconnect.js'
 import type { LinkState } from '../../src/connections/reconnect.js'
 import { batch } from '../../src/operators/batch.js'
 import { intake } from '../../src/sources/intake.js'
-import { marbles, settleAfter } from './kit.js'
+import { marbles, settleAfter } from './marbles.js'
 
 const shown = map((writer: string | undefined) => writer ?? 'x')
 const steady = { firstMs: 2, maxMs: 8, jitter: 0 }
@@ -50,13 +50,13 @@ describe('reconnect', () => {
 
 describe('batch', () => {
   const joined = map((parts: readonly string[]) => parts.join(''))
-  marbles('joins up to its size at once, and the rest after its time; the answer is the answer for each part', ({ queue, expectObservable, expectRow }) => {
-    const { deliveries, settled } = queue('abc-----')
-    expectRow(settled, '                    -(ab)-c')
+  marbles('joins up to its size at once, and the rest after its time; the answer is the answer for each part', ({ source, expectObservable, rows }) => {
+    const { deliveries, settled } = source('abc-----')
+    rows([settled, '                    -(ab)-c'])
     expectObservable(deliveries.pipe(batch(2, 4), settleAfter(0), joined)).toBe('-p----q', { p: 'ab', q: 'c' })
   })
-  marbles('gives what it has when its source ends', ({ queue, expectObservable }) => {
-    expectObservable(queue('a|').deliveries.pipe(batch(5, 99), settleAfter(0), joined)).toBe('99ms (a|)')
+  marbles('gives what it has when its source ends', ({ source, expectObservable }) => {
+    expectObservable(source('a|').deliveries.pipe(batch(5, 99), settleAfter(0), joined)).toBe('99ms (a|)')
   })
 })
 

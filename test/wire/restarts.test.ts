@@ -28,12 +28,14 @@ describeFaults('brokers that start late, die and come back', (own) => {
   const sender = (it: Daemon) => {
     const accepted: string[] = []
     const unknown: string[] = []
+    const refused: number[] = []
     let going = true
     const run = async () => {
       for (let i = 0; going; i += 1) {
         const key = `b${i}-${it.pid}`
         const body = `[${Array.from({ length: 20 }, (_, k) => `{"i":${i},"k":${k}}`).join()}]`
         const reply = await it.post(body, { 'content-type': 'application/json', 'idempotency-key': key })
+        if (reply.status !== 202) refused.push(reply.status)
         if (reply.status === 202) accepted.push(...(reply.body.ids ?? []))
         else if (reply.status === 504) unknown.push(...(reply.body.ids ?? []))
         else {
@@ -43,7 +45,7 @@ describeFaults('brokers that start late, die and come back', (own) => {
       }
     }
     const running = run()
-    return { accepted, unknown, stop: () => ((going = false), running) }
+    return { accepted, unknown, refused, stop: () => ((going = false), running) }
   }
   /** All that was accepted is there, in the order of acceptance by first occurrence, and the books balance. */
   const judge = async (it: Daemon, queue: string, topic: string, accepted: readonly string[]) => {
@@ -62,7 +64,7 @@ describeFaults('brokers that start late, die and come back', (own) => {
     expect(ids.filter((id) => expected.has(id)), 'order of first deliveries').toEqual(accepted)
     const books = await eventually('the books balance', async () => {
       const now = await booksOf(it, queue)
-      return now.queued === 0 && now
+      return now.queued === 0 && now.spooled === 0 && now
     })
     return { doubled: arrived.length - ids.length, books }
   }
@@ -72,45 +74,50 @@ describeFaults('brokers that start late, die and come back', (own) => {
     await own.stop()
   }, 180_000)
 
-  it('the daemon waits for brokers that start later, refuses honestly until then, and needs no hand', async () => {
+  it('the daemon waits for brokers that start later, keeps in the spool what comes until then, and needs no hand', async () => {
     const { it, queue, topic } = await start()
-    const early = await it.post('{"early":true}')
-    expect(early.status).toBe(503)
-    expect(early.body.error?.reason).toMatch(/^the queue is (waiting|lost)/)
-    expect((await it.get('/readyz')).status).toBe(503)
+    const early = await eventually('the spool is open', async () => {
+      const reply = await it.post('{"early":true}')
+      return reply.status === 202 && reply
+    })
+    expect(await booksOf(it, queue)).toMatchObject({ accepted: 1, spooled: 1, delivered: 0 })
+    expect((await it.get('/readyz')).status, 'it accepts, and cannot deliver').toBe(503)
     await own.start()
     await ready(it)
-    const { doubled, books } = await judge(it, queue, topic, [])
+    const { doubled, books } = await judge(it, queue, topic, [early.body.id as string])
     expect(doubled).toBe(0)
-    expect(books).toMatchObject({ accepted: 1, delivered: 1 })
+    expect(books).toMatchObject({ accepted: 2, delivered: 2 })
   }, 180_000)
 
-  it('RabbitMQ killed and started again under load: nothing accepted is lost, order holds', async () => {
+  it('RabbitMQ killed and started again under load: the spool takes over, senders hear no refusal, order holds', async () => {
     const { it, queue, topic } = await start()
     await ready(it)
     const load = sender(it)
     await eventually('load', () => load.accepted.length > 1000)
     await own.kill('rabbitmq')
-    await eventually('noticed', async () => (await it.get('/readyz')).status === 503)
+    await eventually('the spool takes what comes', async () => (await it.metric('backhaul_spooled_messages')) > 1000, 60_000)
     await own.start('rabbitmq')
+    await eventually('the spool is empty again', async () => (await it.metric('backhaul_spooled_messages')) === 0, 60_000)
     const before = load.accepted.length
-    await eventually('accepts again', () => load.accepted.length > before + 1000, 60_000)
+    await eventually('and goes on', () => load.accepted.length > before + 1000, 60_000)
     await load.stop()
+    expect(load.refused, 'a 202 for each').toEqual([])
     const { doubled } = await judge(it, queue, topic, load.accepted)
     expect(doubled, 'at most the windows').toBeLessThanOrEqual(2000)
   }, 180_000)
 
-  it('RabbitMQ frozen: noticed by the confirm time-out, and healed when it thaws', async () => {
+  it('RabbitMQ frozen: the confirm time-out brings the spool in, and it drains when it thaws', async () => {
     const { it, queue, topic } = await start()
     await ready(it)
     const load = sender(it)
     await eventually('load', () => load.accepted.length > 500)
     await own.freeze('rabbitmq')
-    await eventually('noticed', async () => (await it.get('/readyz')).status === 503, 5000)
-    await own.thaw('rabbitmq')
     const before = load.accepted.length
-    await eventually('accepts again', () => load.accepted.length > before + 500, 60_000)
+    await eventually('the spool takes what comes', async () => (await it.metric('backhaul_spooled_messages')) > 0 && load.accepted.length > before + 100, 10_000)
+    await own.thaw('rabbitmq')
+    await eventually('the spool is empty again', async () => (await it.metric('backhaul_spooled_messages')) === 0, 60_000)
     await load.stop()
+    expect(load.refused, 'a 202 for each').toEqual([])
     await judge(it, queue, topic, load.accepted)
   }, 180_000)
 

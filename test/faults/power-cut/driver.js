@@ -1,0 +1,138 @@
+/**
+ * Power cuts: the log lies on an ext4 image behind a loop device; while its process is
+ * stopped the image is copied, as the disk would be found, and everything that was promised
+ * is looked for in the copy. The kernel lives on during the copy, and a drive that lies about
+ * flushes is not modelled.
+ *
+ *   npm run build && node test/faults/power-cut/driver.js [--cuts 200] [--control]
+ *
+ * `--control` switches syncing off, and must lose. Needs root, losetup and mount: exits 77
+ * without. Prints one JSON line; exits 1 when something was lost (with `--control`: when nothing was).
+ */
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { closeSync, existsSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { firstValueFrom } from 'rxjs'
+import { openSegmentLog } from '../../../dist/connections/segment-log.js'
+
+const { values } = parseArgs({ options: { cuts: { type: 'string', default: '3' }, control: { type: 'boolean', default: false } } })
+const cuts = Number(values.cuts)
+const window = 256
+const run = (command, ...args) => execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
+
+/** An image as a mounted folder; `undo` takes both away again. */
+const mounted = (image, folder) => {
+  const device = run('losetup', '--find', '--show', '--direct-io=on', image)
+  try {
+    mkdirSync(folder)
+    run('mount', '-o', 'commit=60', device, folder)
+  } catch (error) {
+    run('losetup', '--detach', device)
+    throw error
+  }
+  return () => {
+    run('umount', folder)
+    run('losetup', '--detach', device)
+  }
+}
+const freshImage = (path) => {
+  const file = openSync(path, 'w')
+  ftruncateSync(file, 160 * 2 ** 20)
+  closeSync(file)
+  run('mkfs.ext4', '-q', '-F', path)
+}
+/** Waits for what the kernel does next; there is nothing to subscribe to. */
+const until = async (holds, what) => {
+  for (const end = Date.now() + 20_000; !holds(); ) {
+    if (Date.now() > end) throw new Error(`waited in vain: ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, 5))
+  }
+}
+const threadsStopped = (pid) =>
+  readdirSync(`/proc/${pid}/task`).every((thread) => /^T/.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8').replace(/^.*\) /, '')))
+
+const cut = async (root, round) => {
+  const [image, copy, ledger] = ['image', 'copy', 'ledger'].map((name) => join(root, `${name}-${round}`))
+  freshImage(image)
+  const release = mounted(image, join(root, `disk-${round}`))
+  const task = {
+    modules: new URL('../../../dist/connections', import.meta.url).href,
+    folder: join(root, `disk-${round}`, 'queue'),
+    ledger,
+    round,
+    window,
+    syncs: !values.control,
+  }
+  const worker = spawn(process.execPath, [new URL('../log-worker.js', import.meta.url).pathname, JSON.stringify(task)], { stdio: ['ignore', 'ignore', 'inherit'] })
+  const gone = once(worker, 'exit')
+  let lines
+  try {
+    await until(() => existsSync(ledger) && statSync(ledger).size > 0, 'the log opens')
+    await new Promise((resolve) => setTimeout(resolve, 300 + Math.random() * 1200))
+    worker.kill('SIGSTOP')
+    await until(() => threadsStopped(worker.pid), 'the process stops')
+    lines = readFileSync(ledger, 'utf8').split('\n').slice(0, -1)
+    run('cp', '--sparse=always', image, copy)
+  } finally {
+    worker.kill('SIGKILL')
+    await gone
+    release()
+  }
+
+  const [accepted, settled] = ['a', 's'].map((kind) => new Set(lines.filter((line) => line.startsWith(kind)).map((line) => line.slice(1))))
+  const releaseCopy = mounted(copy, join(root, `copy-disk-${round}`))
+  try {
+    const log = await firstValueFrom(openSegmentLog(join(root, `copy-disk-${round}`, 'queue'), { maxBytes: 2 ** 26 }))
+    const pending = (await firstValueFrom(log.peek(0, Infinity))).map(({ body }) => body.toString().trim())
+    const { damagedRecords, tornBytes } = log.stats()
+    await firstValueFrom(log.close(), { defaultValue: undefined })
+    const left = new Set(pending)
+    return {
+      accepted: accepted.size,
+      due: [...accepted].filter((id) => !settled.has(id)).length,
+      lost: [...accepted].filter((id) => !settled.has(id) && !left.has(id)).length,
+      repeated: pending.filter((id) => settled.has(id)).length,
+      damagedRecords,
+      tornBytes,
+    }
+  } finally {
+    releaseCopy()
+    rmSync(image)
+    rmSync(copy)
+  }
+}
+
+const root = mkdtempSync(join(tmpdir(), 'backhaul-power-cut-'))
+try {
+  try {
+    freshImage(join(root, 'probe'))
+    mounted(join(root, 'probe'), join(root, 'probe-disk'))()
+  } catch (error) {
+    console.log(`power cuts skipped: no loop-mounted ext4 here (${String(error.stderr || error.message).trim().split('\n')[0]})`)
+    process.exitCode = 77
+  }
+  if (process.exitCode === undefined) {
+    const rounds = []
+    for (let round = 0; round < cuts; round += 1) rounds.push(await cut(root, round))
+    const sum = (name) => rounds.reduce((total, one) => total + one[name], 0)
+    const report = {
+      cuts,
+      syncs: !values.control,
+      accepted: sum('accepted'),
+      due: sum('due'),
+      lost: sum('lost'),
+      mostRepeated: Math.max(...rounds.map(({ repeated }) => repeated)),
+      window,
+      damagedRecords: sum('damagedRecords'),
+      tornBytes: sum('tornBytes'),
+    }
+    console.log(JSON.stringify(report))
+    const held = report.lost === 0 && report.mostRepeated <= window
+    process.exitCode = held === values.control ? 1 : 0
+  }
+} finally {
+  rmSync(root, { recursive: true, force: true })
+}
