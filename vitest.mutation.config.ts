@@ -4,7 +4,7 @@ import { defineConfig } from 'vitest/config'
 export default defineConfig({
   test: {
     include: [
-      'test/marbles/{backoff,batch,best-effort,cases,deliver,each,fan-out,forward,guarantees,invariants,ledger,pipeline,rescue,while-open}.test.ts',
+      'test/marbles/{backoff,batch,best-effort,cases,clock,deliver,each,fan-out,forward,guarantees,invariants,ledger,pipeline,rescue,while-open}.test.ts',
       'test/unit/{delivery,drop-repeats,enrich}.test.ts',
     ],
     // Too long to run for each mutant, and one that a worker thread cannot run: it sets the process's own zone.

@@ -105,6 +105,14 @@ describe('deliver', () => {
     const deliveries = hot('ab|').pipe(map((value): Delivery<string> => ({ value, settle: () => undefined })))
     expectObservable(deliveries.pipe(deliver(connection, sink()), letters)).toBe('----a--(b|)')
   })
+  marbles('completes after what waited for the window too', ({ hot, far, expectObservable }) => {
+    const { connection } = far('w', { a: 4, b: 2 })
+    const deliveries = hot('ab|').pipe(map((value): Delivery<string> => ({ value, settle: () => undefined })))
+    expectObservable(deliveries.pipe(deliver(connection, sink({ window: 1 })), letters)).toBe('----a-(b|)')
+  })
+  marbles('passes an error of its connection on', ({ cold, expectObservable }) => {
+    expectObservable(NEVER.pipe(deliver(cold<never>('--#'), sink()))).toBe('--#')
+  })
   marbles('asks the far end for no more than its window: the third write begins when the first is confirmed', ({ source, far, expectObservable, flush }) => {
     const { connection, demand } = far('w', { a: 3, b: 4, c: 2 })
     expectObservable(source('abc').deliveries.pipe(deliver(connection, sink({ window: 2 })), letters)).toBe('---a-(bc)')

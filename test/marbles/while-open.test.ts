@@ -203,10 +203,10 @@ describe('whileOpen', () => {
   marbles('has nothing to cancel at the end of its patience when its run has ended while the writer was away', (m) => {
     const far = m.far('w--x 16ms v-x 17ms w')
     let runs = 0
-    // The second proves the far end, and ends a moment after it was lost.
+    // The second proves the far end, and ends a moment before the patience with its loss does.
     const run = ({ connection }: Scope<string>) => {
       runs += 1
-      if (runs === 2) return concat(connection.pipe(take(1), switchMap((write) => write?.('a') ?? EMPTY), ignoreElements()), timer(3).pipe(ignoreElements()))
+      if (runs === 2) return concat(connection.pipe(take(1), switchMap((write) => write?.('a') ?? EMPTY), ignoreElements()), timer(10).pipe(ignoreElements()))
       return NEVER
     }
     m.expectObservable(whileOpen(far.connection, run, options), '60ms !').toBe('')
