@@ -1,5 +1,5 @@
-import { from, map, tap } from 'rxjs'
-import { describe, expect, it } from 'vitest'
+import { from, map, Subject, tap } from 'rxjs'
+import { describe, expect, it, vi } from 'vitest'
 import { accepted, rejected, released } from '../../src/delivery.js'
 import type { Delivery } from '../../src/delivery.js'
 import { batch } from '../../src/operators/batch.js'
@@ -66,6 +66,16 @@ describe('batch', () => {
     expect(counts).toMatchObject({ taken: 1, released: 1, unsettled: 0 })
   })
 
+  it('leaves no timer behind when it is unsubscribed', () => {
+    vi.useFakeTimers()
+    const deliveries = new Subject<Delivery<string>>()
+    const running = deliveries.pipe(batch(9, 50)).subscribe()
+    deliveries.next({ value: 'a', settle: () => undefined })
+    expect(vi.getTimerCount()).toBe(1)
+    running.unsubscribe()
+    expect(vi.getTimerCount()).toBe(0)
+    vi.useRealTimers()
+  })
   it('joins a synchronous source of 100,000 in order', () => {
     let answers = 0
     const seen: number[] = []

@@ -1,6 +1,6 @@
-import { from, map, Observable } from 'rxjs'
+import { EMPTY, from, map, Observable } from 'rxjs'
 import { describe, expect, it } from 'vitest'
-import { accepted } from '../../src/delivery.js'
+import { accepted, rejected } from '../../src/delivery.js'
 import type { Delivery, Receipt, Sink } from '../../src/delivery.js'
 import { bestEffort } from '../../src/operators/best-effort.js'
 import { deliver } from '../../src/operators/deliver.js'
@@ -89,6 +89,36 @@ describe('bestEffort', () => {
     expectObservable(deliveries.pipe(bestEffort(deliver(far('w').connection, { sink: '1' }), ignore), letters)).toBe('-k-|', names)
   })
 
+  marbles('counts what its sink held when that errored, once, whatever it answers afterwards', ({ hot, expectObservable, rows, source, flush }) => {
+    const { count, drop } = dropped()
+    const late: Delivery<string>[] = []
+    const breaks = hot('--x')
+    const broken: Sink<string> = (copies) =>
+      new Observable((subscriber) => {
+        subscriber.add(copies.subscribe((delivery) => late.push(delivery)))
+        subscriber.add(breaks.subscribe(() => subscriber.error(new Error('broken'))))
+      })
+    const { deliveries, settled } = source('ab')
+    rows([settled, 'ab'])
+    expectObservable(deliveries.pipe(bestEffort(broken, { dropped: drop })), '9ms !').toBe('')
+    flush()
+    late.forEach(({ settle }) => settle(rejected('no', 'test')))
+    expect([late.length, count()]).toEqual([2, 2])
+  })
+  marbles('completes at once when its sink errors after the source has ended', ({ source, hot, expectObservable }) => {
+    const breaks = hot('----x')
+    const broken: Sink<string> = () => new Observable((subscriber) => breaks.subscribe(() => subscriber.error(new Error('broken'))))
+    expectObservable(source('a-|').deliveries.pipe(bestEffort(broken, ignore))).toBe('----|')
+  })
+  marbles('goes on when its sink has had enough, and counts what that never saw', ({ source, expectObservable, rows, flush }) => {
+    const { count, drop } = dropped()
+    const brief: Sink<string> = () => EMPTY
+    const { deliveries, settled } = source('abc')
+    rows([settled, 'abc'])
+    expectObservable(deliveries.pipe(bestEffort(brief, { dropped: drop })), '9ms !').toBe('')
+    flush()
+    expect(count()).toBe(3)
+  })
   it('accepts 100,000 at once in order, and drops by the buffer while its sink says nothing', () => {
     let answers = 0
     let lost = 0

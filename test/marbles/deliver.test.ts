@@ -1,4 +1,4 @@
-import { EMPTY, from, map, NEVER, Observable, of, Subject, take, throwError, timer } from 'rxjs'
+import { EMPTY, from, map, NEVER, Observable, Subject, take, throwError, timer } from 'rxjs'
 import { describe, expect, it } from 'vitest'
 import { accepted, Rejection } from '../../src/delivery.js'
 import type { Delivery, Writer } from '../../src/delivery.js'
@@ -90,12 +90,12 @@ describe('deliver', () => {
   marbles('tells attempts, duration and what completion means', ({ source, far, expectObservable, flush }) => {
     const receipts: object[] = []
     expectObservable(
-      source('a')
+      source('--a')
         .deliveries.pipe(deliver(far('w---v', { a: ['silent', 2] }).connection, sink({ state: 'sent' })))
         .pipe(map((receipt) => (receipts.push(receipt), 'r'))),
     ).toBe('------r')
     flush()
-    expect(receipts).toEqual([{ sink: 'test', value: 'a', outcome: { kind: 'accepted' }, attempts: 2, durationMs: 6, state: 'sent' }])
+    expect(receipts).toEqual([{ sink: 'test', value: 'a', outcome: { kind: 'accepted' }, attempts: 2, durationMs: 4, state: 'sent' }])
   })
   marbles('completes after the last settlement, when its source was stopped', ({ source, far, hot, expectObservable }) => {
     expectObservable(source('a-b-c', { stop: hot('---s') }).deliveries.pipe(deliver(far('w', { a: 6, b: 6 }).connection, sink()), letters)).toBe('------a-(b|)')
@@ -104,6 +104,14 @@ describe('deliver', () => {
     const { connection } = far('w', { a: 4, b: 6 })
     const deliveries = hot('ab|').pipe(map((value): Delivery<string> => ({ value, settle: () => undefined })))
     expectObservable(deliveries.pipe(deliver(connection, sink()), letters)).toBe('----a--(b|)')
+  })
+  marbles('completes after what waited for the window too', ({ hot, far, expectObservable }) => {
+    const { connection } = far('w', { a: 4, b: 2 })
+    const deliveries = hot('ab|').pipe(map((value): Delivery<string> => ({ value, settle: () => undefined })))
+    expectObservable(deliveries.pipe(deliver(connection, sink({ window: 1 })), letters)).toBe('----a-(b|)')
+  })
+  marbles('passes an error of its connection on', ({ cold, expectObservable }) => {
+    expectObservable(NEVER.pipe(deliver(cold<never>('--#'), sink()))).toBe('--#')
   })
   marbles('asks the far end for no more than its window: the third write begins when the first is confirmed', ({ source, far, expectObservable, flush }) => {
     const { connection, demand } = far('w', { a: 3, b: 4, c: 2 })
@@ -197,21 +205,24 @@ describe('deliver, with a writer by hand', () => {
     })
     expect(log).toEqual(['0 rejected'])
   })
-  it('writes 100,000 that are confirmed at once in order, without nesting', () => {
+  it('writes 5,000 that waited and are confirmed at once in order, without nesting', () => {
     let depth = 0
     let deepest = 0
     let answers = 0
     const wrote: number[] = []
-    const writer: Writer<number> = (value) => {
-      depth += 1
-      deepest = Math.max(deepest, depth)
-      wrote.push(value)
-      depth -= 1
-      return EMPTY
-    }
-    const deliveries = from(Array.from({ length: 100_000 }, (_, value): Delivery<number> => ({ value, settle: ({ kind }) => (answers += kind === accepted.kind ? 1 : 0) })))
-    deliveries.pipe(deliver(of(writer), { sink: 'test' })).subscribe()
-    expect([deepest, answers]).toEqual([1, 100_000])
+    const writer: Writer<number> = (value) =>
+      new Observable((subscriber) => {
+        depth += 1
+        deepest = Math.max(deepest, depth)
+        wrote.push(value)
+        subscriber.complete()
+        depth -= 1
+      })
+    const connection = new Subject<Writer<number> | undefined>()
+    const deliveries = from(Array.from({ length: 5000 }, (_, value): Delivery<number> => ({ value, settle: ({ kind }) => (answers += kind === accepted.kind ? 1 : 0) })))
+    deliveries.pipe(deliver(connection, { sink: 'test' })).subscribe()
+    connection.next(writer)
+    expect([deepest, answers]).toEqual([1, 5000])
     expect(wrote.every((value, i) => value === i)).toBe(true)
   })
 })

@@ -1,4 +1,4 @@
-import { Subject, tap } from 'rxjs'
+import { of, Subject, tap } from 'rxjs'
 import type { Observable } from 'rxjs'
 import { describe, expect, it } from 'vitest'
 import type { Delivery } from '../../src/delivery.js'
@@ -35,12 +35,6 @@ describe('ledger', () => {
   })
   marbles('completes at once when it is stopped with nothing outside', ({ source, hot, expectObservable }) => {
     expectObservable(source('a------', { stop: hot('---s') }).deliveries.pipe(settleAfter(1))).toBe('a--|')
-  })
-  marbles('never opens its far end when it was stopped before', ({ expectObservable, cold }) => {
-    let opened = false
-    const source = ledger(() => ((opened = true), { settled: () => undefined, close: () => undefined }), { window: 1, stop: cold('(s|)').pipe(tap()) })
-    expectObservable(source).toBe('|')
-    void opened
   })
   marbles('releases everything unsettled when it is unsubscribed', ({ source, expectObservable, rows, flush }) => {
     const { deliveries, settled, counts } = source('abc')
@@ -177,10 +171,38 @@ describe('ledger, by hand', () => {
     const { out, take, told, done } = byHand(10, stop)
     take('a')
     stop.next()
+    stop.next()
     expect([take('b'), done()]).toEqual([false, false])
     out[0]?.settle(accepted)
     expect(done()).toBe(true)
     expect(told).toEqual(['stop', 'a accepted', 'idle', 'close'])
+  })
+
+  it('never opens its far end when it was stopped before', () => {
+    let opened = false
+    let done = false
+    ledger(() => ((opened = true), { settled: () => undefined, close: () => undefined }), { window: 1, stop: of('now') }).subscribe({ complete: () => (done = true) })
+    expect([opened, done]).toEqual([false, true])
+  })
+
+  it('tells its far end of an answer to what it gave while it opened', () => {
+    const told: string[] = []
+    ledger<string, string>(
+      (book) => {
+        book.take('a', 'a')
+        return { settled: (tag, { kind }) => told.push(`${tag} ${kind}`), close: () => undefined }
+      },
+      { window: 1 },
+    ).subscribe(({ settle }) => settle(accepted))
+    expect(told).toEqual(['a accepted'])
+  })
+
+  it('may be stopped while a far end opens that has nothing to stop', () => {
+    const stop = new Subject<void>()
+    const counts = newCounts()
+    const opened = () => (stop.next(), { settled: () => undefined, close: () => undefined })
+    ledger(opened, { window: 1, stop, counts }).subscribe()
+    expect(counts.stale).toBe(0)
   })
 
   it('stops its far end when it was stopped while that opened', () => {

@@ -8,6 +8,7 @@ import type { SpillState } from '../../src/connections/spill.js'
 import type { Connection, Writer } from '../../src/delivery.js'
 import { ledger, newCounts } from '../../src/ledger.js'
 import { deliver } from '../../src/operators/deliver.js'
+import { marbles } from './marbles.js'
 
 type Mood = 'confirms' | 'frozen' | 'mute'
 
@@ -235,5 +236,41 @@ describe('spill, under 3,000 random schedules', () => {
       }),
       { numRuns: Number(process.env['SPILL_RUNS'] ?? 3000) },
     )
+  })
+})
+
+describe('spill, row by row', () => {
+  const options = { confirmMs: 5, holdBelow: 9, retryMs: 7 }
+  const depths = { 0: 0, 1: 1, 2: 2 }
+
+  marbles('gives the oldest write to the spool when it has had no confirm in time, and all behind it, in order', ({ source, far, hot, run, rows }) => {
+    const [queue, spool] = [far('w', { a: 'silent', b: 'silent' }), far('s')]
+    const { deliveries, settled } = source('ab')
+    run(deliveries.pipe(deliver(spill(queue.connection, { connection: spool.connection, depth: hot('0', depths) }, options), { sink: 'queue' })))
+    rows([queue.writes, 'ab'], [spool.writes, '-----(ab)'], [settled, '------(ab)'])
+  })
+  marbles('goes direct only when all that is on its way into the spool has arrived', ({ source, far, hot, run, rows }) => {
+    const [queue, spool] = [far('w-x--w'), far('s', { a: 6 })]
+    const { deliveries, settled } = source('---a--b---c')
+    run(deliveries.pipe(deliver(spill(queue.connection, { connection: spool.connection, depth: hot('0', depths) }, options), { sink: 'queue' })))
+    rows([queue.writes, '----------c'], [spool.writes, '---a--b'], [settled, '-------b-a-c'])
+  })
+  marbles('holds a write while the spool is nearly empty, no longer than a confirm may take, then appends it', ({ source, far, hot, run, rows }) => {
+    const [queue, spool] = [far('w'), far('s')]
+    const { deliveries, settled } = source('---a')
+    run(deliveries.pipe(deliver(spill(queue.connection, { connection: spool.connection, depth: hot('2-1', depths) }, options), { sink: 'queue' })))
+    rows([queue.writes, ''], [spool.writes, '--------a'], [settled, '---------a'])
+  })
+  marbles('writes direct what it held when the spool is empty', ({ source, far, hot, run, rows }) => {
+    const [queue, spool] = [far('w'), far('s')]
+    const { deliveries, settled } = source('---a')
+    run(deliveries.pipe(deliver(spill(queue.connection, { connection: spool.connection, depth: hot('2-1---0', depths) }, options), { sink: 'queue' })))
+    rows([queue.writes, '------a'], [spool.writes, ''], [settled, '-------a'])
+  })
+  marbles('accepts nothing that a full spool refused, and tries that again', ({ source, far, hot, run, rows }) => {
+    const [queue, spool] = [far('-'), far('s', { a: ['failed', 1] })]
+    const { deliveries, settled } = source('a')
+    run(deliveries.pipe(deliver(spill(queue.connection, { connection: spool.connection, depth: hot('0', depths) }, options), { sink: 'queue' })))
+    rows([spool.writes, 'a------a'], [settled, '--------a'])
   })
 })

@@ -1,4 +1,4 @@
-import { EMPTY, map, NEVER, tap } from 'rxjs'
+import { concat, EMPTY, ignoreElements, map, NEVER, switchMap, take, tap, timer } from 'rxjs'
 import { ledger } from '../../src/ledger.js'
 import { describe, expect } from 'vitest'
 import { deliver } from '../../src/operators/deliver.js'
@@ -182,5 +182,35 @@ describe('whileOpen', () => {
     expectObservable(whileOpen(connection, () => cold('-'), options), '30ms !').toBe('')
     flush()
     expect(held()).toBe(0)
+  })
+  marbles('is patient for ever after the last answer', (m) => {
+    const far = m.far('w', { a: 4 })
+    const { deliveries } = m.source('ab')
+    let runs = 0
+    const run = ({ connection }: Scope<string>) => ((runs += 1), deliveries.pipe(deliver(connection, { sink: 'test' }), map(({ value }) => value)))
+    m.expectObservable(whileOpen(far.connection, run, options), '99ms !').toBe('--b-a')
+    m.flush()
+    expect(runs).toBe(1)
+  })
+  marbles('tells its pipeline of a loss, and of the next writer', (m) => {
+    const { connection } = m.far('w--x--v')
+    const seen = (scope: Scope<string>) => scope.connection.pipe(map((writer) => (writer === undefined ? 'x' : 'w')))
+    m.expectObservable(whileOpen(connection, seen, options), '9ms !').toBe('w--x--w')
+  })
+  marbles('passes an error of its connection on', ({ cold, expectObservable }) => {
+    expectObservable(whileOpen(cold<never>('--#'), () => NEVER, options)).toBe('--#')
+  })
+  marbles('has nothing to cancel at the end of its patience when its run has ended while the writer was away', (m) => {
+    const far = m.far('w--x 16ms v-x 17ms w')
+    let runs = 0
+    // The second proves the far end, and ends a moment before the patience with its loss does.
+    const run = ({ connection }: Scope<string>) => {
+      runs += 1
+      if (runs === 2) return concat(connection.pipe(take(1), switchMap((write) => write?.('a') ?? EMPTY), ignoreElements()), timer(10).pipe(ignoreElements()))
+      return NEVER
+    }
+    m.expectObservable(whileOpen(far.connection, run, options), '60ms !').toBe('')
+    m.flush()
+    expect(runs).toBe(3)
   })
 })

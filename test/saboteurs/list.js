@@ -21,6 +21,7 @@ import { enrichment } from './enrichment.js'
 import { http } from './http.js'
 import { pulsar } from './pulsar.js'
 import { rabbitmq } from './rabbitmq.js'
+import { spill } from './spill.js'
 
 /** @type {readonly Saboteur[]} */
-export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...copies, ...configuration, ...commands]
+export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands]

@@ -5,7 +5,7 @@ const webSocket = 'src/connections/web-socket.ts'
 const wire = (title) => ['test/wire/pulsar-faults.test.ts', title]
 const early = { file: socket, find: 'socket.send(frame)\n', replace: 'socket.send(frame)\n      write.done.complete()\n' }
 const blind = { file: answers, find: 'error instanceof SocketClosed && poisonCodes.has(error.closeCode)', replace: 'error instanceof SocketClosed && error.closeCode < 0' }
-const patient = { file: webSocket, find: 'if (asyncScheduler.now() - heard > silenceMs)', replace: 'if (asyncScheduler.now() - heard < 0)' }
+const patient = { file: webSocket, find: 'if (now - heard > silenceMs)', replace: 'if (now - heard < 0)' }
 const contract = (title) => ['test/contract/pulsar-writer.test.ts', title]
 
 /** @type {readonly import('./list.js').Saboteur[]} */

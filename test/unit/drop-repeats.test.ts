@@ -18,6 +18,13 @@ describe('recent', () => {
     expect(has(message('a'))).toBe(false)
   })
 
+  it('forgets nothing for a message without our digest', () => {
+    const { has, add } = recent(1)
+    add(message('a', 'x'))
+    add(message('b'))
+    expect(has(message('a', 'x'))).toBe(true)
+  })
+
   it('forgets the oldest beyond its size, and a confirm makes young again', () => {
     const { has, add } = recent(2)
     add(message('a', 'x'))
