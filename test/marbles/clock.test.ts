@@ -41,4 +41,10 @@ describe('a clock that is set back', () => {
     m.flush()
     expect(windows).toEqual([9, 1])
   })
+  marbles('costs a pipeline that waits for a writer one more patience, not the hour', (m) => {
+    setBackAt(5)
+    const pipeline = m.cold('-')
+    m.expectObservable(whileOpen(m.far('w-x').connection, () => pipeline, { patienceMs: 10 }), '50ms !').toBe('')
+    m.expectSubscriptions(pipeline.subscriptions).toBe('^ 21ms !')
+  })
 })

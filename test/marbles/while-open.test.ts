@@ -15,6 +15,12 @@ describe('whileOpen', () => {
     expectObservable(whileOpen(far('---w').connection, () => pipeline, options), '--------!').toBe('---a-b')
     expectSubscriptions(pipeline.subscriptions).toBe('                                ---^----!')
   })
+  marbles('begins with the full window, however long its first writer took', (m) => {
+    const windows: number[] = []
+    m.expectObservable(whileOpen(m.far('x 29ms w').connection, ({ window }) => (windows.push(window), NEVER), options), '40ms !').toBe('')
+    m.flush()
+    expect(windows).toEqual([9])
+  })
   marbles('stays through a loss that is shorter than its patience', ({ far, cold, expectObservable, expectSubscriptions }) => {
     const pipeline = cold('a')
     expectObservable(whileOpen(far('w--x-----v').connection, () => pipeline, options), '20ms !').toBe('a')
