@@ -86,7 +86,12 @@ if (process.send !== undefined && process.env['SIMULATE_WORKER'] !== undefined) 
           }
           if (all.failures.length > 0 && !values['keep-going']) for (const one of children) one.kill()
         })
-        child.on('exit', (code, signal) => (code === 0 || signal !== null ? resolve() : reject(new Error(`a worker ended with ${code}`))))
+        child.on('exit', (code, signal) => {
+          // Ended by us, for another one has found something.
+          const ours = signal !== null && all.failures.length > 0
+          if (code === 0 || ours) resolve()
+          else reject(new Error(`a worker ended with ${code ?? signal}`))
+        })
       }),
   )
   await Promise.all(ends)
