@@ -2,6 +2,7 @@ const source = 'src/sources/http.ts'
 const guards = 'src/connections/http-guards.ts'
 const intake = 'src/sources/intake.ts'
 const door = (title) => ['test/contract/http-door.test.ts', title]
+const daemon = (title) => ['test/contract/http-daemon.test.ts', title]
 const line = (title) => ['test/marbles/intake.test.ts', title]
 
 /** @type {readonly import('./list.js').Saboteur[]} */
@@ -44,7 +45,8 @@ export const http = [
     file: source,
     find: 'return known === digest',
     replace: 'return known !== undefined',
-    caughtBy: door('422 for a key that came before with other bytes'),
+    dist: true,
+    caughtBy: daemon('422 for an Idempotency-Key that came before with other bytes'),
   },
   {
     name: 'swallow a bad line',
@@ -52,7 +54,8 @@ export const http = [
     file: source,
     find: 'items.map((one) => (isMessage(one) ? undefined : one))',
     replace: "items.map((one) => (isMessage(one) ? undefined : { status: 'accepted', id: '' }))",
-    caughtBy: door('207 a bad line rejects that line'),
+    dist: true,
+    caughtBy: daemon('a bad line rejects that line, and blank ones are not counted'),
   },
   {
     name: 'wait without end when it is full',
@@ -60,7 +63,8 @@ export const http = [
     file: source,
     find: 'if (door.full() || waitingBytes',
     replace: 'if (waitingBytes',
-    caughtBy: door('429 with Retry-After when the window is full on arrival'),
+    dist: true,
+    caughtBy: daemon('with Retry-After while the window is full on arrival'),
   },
   {
     name: 'hold any number of waiting bodies',
@@ -68,7 +72,7 @@ export const http = [
     file: source,
     find: 'waitingBytes += bytes\n',
     replace: '\n',
-    caughtBy: door('429 when the bodies of those who wait are too many bytes'),
+    caughtBy: door('429 when the bodies that wait are too much'),
   },
   {
     name: 'take what cannot be kept',
@@ -76,7 +80,8 @@ export const http = [
     file: source,
     find: 'if (reason !== undefined) return of(',
     replace: 'if (reason === null) return of(',
-    caughtBy: door('503 with Retry-After while nothing can be kept, and nothing is'),
+    dist: true,
+    caughtBy: daemon('with Retry-After while nothing keeps it'),
   },
   {
     name: 'take what Pulsar would refuse',
@@ -84,7 +89,8 @@ export const http = [
     file: source,
     find: 'if (body.length > maxMessageBytes) throw',
     replace: 'if (body.length < 0) throw',
-    caughtBy: door('413 beyond the limit of a message, after enrichment'),
+    dist: true,
+    caughtBy: daemon('413 for a message beyond its limit, after enrichment'),
   },
   {
     name: 'take any token',
@@ -92,7 +98,8 @@ export const http = [
     file: guards,
     find: 'if (given !== undefined && sameToken(given, settings.token))',
     replace: 'if (given !== undefined && sameToken(given, given))',
-    caughtBy: door('401 without the token or with another, of any length'),
+    dist: true,
+    caughtBy: daemon('401 without the token or with another, of any length'),
   },
   {
     name: 'serve foreign pages',
@@ -100,7 +107,8 @@ export const http = [
     file: guards,
     find: 'if (origin !== undefined && !allowsOrigin(origin, settings))',
     replace: 'if (origin === null && !allowsOrigin(origin, settings))',
-    caughtBy: door('403 for a foreign Origin and a foreign Host'),
+    dist: true,
+    caughtBy: daemon('403 for a foreign Origin'),
   },
   {
     name: 'serve a foreign name that points here',
@@ -108,7 +116,8 @@ export const http = [
     file: guards,
     find: 'if (isLoopback(settings.host) && !isLoopback(hostOf(host)))',
     replace: 'if (isLoopback(settings.host) && hostOf(host) === undefined)',
-    caughtBy: door('403 for a foreign Origin and a foreign Host'),
+    dist: true,
+    caughtBy: daemon('403 for a foreign Host'),
   },
   {
     name: 'say yes to those in line at a stop',

@@ -75,7 +75,7 @@ const tests = async (copy, files, titles, ms, options) => {
 const build = (copy) => run(['node_modules/typescript/bin/tsc', '-p', 'tsconfig.build.json'], copy, limitMs.control)
 /** One file of the built daemon, the others stay as they are. */
 const buildOne = async (copy, name, text) => {
-  const options = { module: ts.ModuleKind.NodeNext, target: ts.ScriptTarget.ES2022, verbatimModuleSyntax: true }
+  const options = { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022, verbatimModuleSyntax: true }
   const { outputText } = ts.transpileModule(text, { fileName: name, compilerOptions: options })
   await writeFile(join(copy, name).replace('/src/', '/dist/').replace(/ts$/, 'js'), outputText)
 }
