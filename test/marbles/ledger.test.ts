@@ -120,6 +120,17 @@ describe('ledger, by hand', () => {
     expect(told).toEqual(['stop', 'close'])
   })
 
+  it('tells its far end nothing after it has closed, and has no room any more', () => {
+    const { subscription, told, take, out, counts } = byHand()
+    take('a')
+    subscription.unsubscribe()
+    out[0]?.settle(accepted)
+    expect([told, counts.stale]).toEqual([['stop', 'close'], 1])
+    const idle = byHand()
+    idle.subscription.unsubscribe()
+    expect(idle.room()).toBe(0)
+  })
+
   it('does not throw into the pipeline when its far end cannot be told', () => {
     const counts = newCounts()
     const out: Delivery<number>[] = []
