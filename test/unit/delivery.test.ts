@@ -26,6 +26,9 @@ describe('what an error means', () => {
     expect(rejectedBy(new Rejection('too large'), 'sink', 3)).toEqual(rejected('too large', 'sink', 3))
     expect(rejectedBy(new Rejection('too large', 'check'), 'sink')).toEqual(rejected('too large', 'check', 1))
   })
+  it('a Rejection is told from other errors by its name as well', () => {
+    expect(String(new Rejection('too large'))).toBe('Rejection: too large')
+  })
   it('any other error gives its name and message, and what is no error its text', () => {
     expect(rejectedBy(new TypeError('not a function'), 'step')).toEqual(rejected('TypeError: not a function', 'step', 1))
     expect(rejectedBy('odd', 'step')).toEqual(rejected('odd', 'step', 1))
