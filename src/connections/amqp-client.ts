@@ -1,39 +1,13 @@
 import { connect } from 'amqplib'
-import type { Channel, ChannelModel, ConfirmChannel, ConsumeMessage } from 'amqplib'
+import type { Channel, ChannelModel, ConfirmChannel, ConsumeMessage, SocketOptions } from 'amqplib'
 import type { Socket } from 'node:net'
 import { asyncScheduler, defer, from, map, Observable } from 'rxjs'
 import type { AmqpChannel, AmqpConsumer, OpenAmqp, RawMessage } from './amqp-port.js'
 
 const closeGraceMs = 1000
-/** What the socket takes before amqplib waits for it. */
-const burstBytes = 256 * 1024
 
 /** The socket below amqplib, which does not show it. */
 const socketOf = (model: ChannelModel): Socket => (model.connection as unknown as { stream: Socket }).stream
-
-/**
- * amqplib writes every message to the socket by itself, some turns after it was published.
- * A socket that is corked while messages are published, and let go once a turn, makes one
- * system call of a burst: both ends are spared a fifth of their time. Call it at each publish.
- */
-const bursts = (socket: Socket): (() => void) => {
-  const quietTurns = 4 // amqplib needs up to three turns until a message is with the socket
-  let turns = 0 // until it stays uncorked; 0 while it is
-  const turn = (): void => {
-    socket.uncork()
-    turns -= 1
-    if (turns > 0) hold()
-  }
-  const hold = (): void => {
-    socket.cork()
-    setImmediate(turn)
-  }
-  return () => {
-    const open = turns === 0
-    turns = quietTurns
-    if (open) hold()
-  }
-}
 
 /** A password must not reach a log by way of an error text. */
 const redacted = (error: unknown, url: string): Error => {
@@ -103,12 +77,11 @@ const consume = (channel: Channel, queue: string, prefetch: number, receive: (ra
     start().catch((error: unknown) => subscriber.error(error))
   })
 
-const portOf = (channel: Channel, bursting: () => void): AmqpChannel => ({
+const portOf = (channel: Channel): AmqpChannel => ({
   check: (queue) => defer(() => from(channel.checkQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
   declare: (queue, queueArguments) => defer(() => from(channel.assertQueue(queue, { durable: true, arguments: queueArguments }))),
   purge: (queue) => defer(() => from(channel.purgeQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
   publish: (queue, body, properties, answered) => {
-    bursting()
     ;(channel as ConfirmChannel).publish('', queue, body, properties, (error: unknown) => answered(error !== null && error !== undefined))
   },
   returned: new Observable((subscriber) => {
@@ -118,7 +91,7 @@ const portOf = (channel: Channel, bursting: () => void): AmqpChannel => ({
 })
 
 /** A channel of its own: emits it open, and errors when the broker closes it. */
-const openChannel = (model: ChannelModel, bursting: () => void, confirms: boolean): Observable<AmqpChannel> =>
+const openChannel = (model: ChannelModel, confirms: boolean): Observable<AmqpChannel> =>
   new Observable((subscriber) => {
     let opened: Channel | undefined
     let problem: unknown
@@ -132,7 +105,7 @@ const openChannel = (model: ChannelModel, bursting: () => void, confirms: boolea
       })
       if (subscriber.closed) return closeChannel(model, channel)
       opened = channel
-      subscriber.next(portOf(channel, bursting))
+      subscriber.next(portOf(channel))
     }
     start().catch((error: unknown) => subscriber.error(error))
     return () => {
@@ -145,7 +118,7 @@ export const openAmqp: OpenAmqp = (url, { heartbeatS, connectTimeoutMs }) =>
   new Observable((subscriber) => {
     const address = new URL(url)
     address.searchParams.set('heartbeat', String(heartbeatS))
-    const options = { noDelay: true, keepAlive: true, timeout: connectTimeoutMs, highWaterMark: burstBytes }
+    const options: SocketOptions = { noDelay: true, keepAlive: true, timeout: connectTimeoutMs }
     let opened: ChannelModel | undefined
     let problem: unknown
     const start = async (): Promise<void> => {
@@ -154,14 +127,13 @@ export const openAmqp: OpenAmqp = (url, { heartbeatS, connectTimeoutMs }) =>
       model.on('close', (error?: unknown) => subscriber.error(redacted(problem ?? error ?? 'the connection was closed', url)))
       if (subscriber.closed) return closeModel(model)
       opened = model
-      const bursting = bursts(socketOf(model))
       subscriber.next({
         serverVersion: String(model.connection.serverProperties.version),
         blocked: new Observable((told) => {
           model.on('blocked', (reason) => told.next(reason))
           model.on('unblocked', () => told.next(undefined))
         }),
-        channel: ({ confirms }) => openChannel(model, bursting, confirms),
+        channel: ({ confirms }) => openChannel(model, confirms),
       })
     }
     start().catch((error: unknown) => subscriber.error(redacted(error, url)))

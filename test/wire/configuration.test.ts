@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import { describeWire } from './brokers.js'
-import { eventually, mainFile, ownNames, startDaemon, temporaryFolder } from './daemon-process.js'
+import { eventually, expectBalanced, mainFile, ownNames, startDaemon, temporaryFolder } from './daemon-process.js'
 import type { Daemon } from './daemon-process.js'
 
 /** Publishes with a client of the test's own. */
@@ -27,6 +27,7 @@ const publish = (pulsarUrl: string, topic: string, ...payloads: readonly (string
 await describeWire('the configuration topic', ({ pulsarUrl }) => {
   let daemon: Daemon | undefined
   afterEach(async () => {
+    if (daemon !== undefined) await expectBalanced(daemon, 'configuration')
     daemon?.signal('SIGKILL')
     await daemon?.ended
     daemon = undefined
@@ -104,7 +105,9 @@ await describeWire('the configuration topic', ({ pulsarUrl }) => {
     await publish(pulsarUrl, own, '{"v":1}')
     await eventually('it', async () => (await current(it)) === '{"v":1}')
     expect(await get()).toEqual({ code: 0, out: '{"v":1}\n' })
+    await expectBalanced(it, 'configuration')
     await it.stop()
+    daemon = undefined
     expect(existsSync(join(it.folder, 'configuration', 'current.json'))).toBe(true)
     expect(await get()).toEqual({ code: 0, out: '{"v":1}\n' })
   }, 60_000)

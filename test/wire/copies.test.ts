@@ -4,7 +4,7 @@ import amqp from 'amqplib'
 import { afterAll, afterEach, expect, it } from 'vitest'
 import { WebSocket } from 'ws'
 import { describeWire } from './brokers.js'
-import { booksOf, dropQueues, eventually, ownNames, startDaemon } from './daemon-process.js'
+import { dropQueues, eventually, expectBooks, ownNames, startDaemon } from './daemon-process.js'
 import type { Daemon } from './daemon-process.js'
 import { readTopic } from './independent-consumer.js'
 
@@ -58,7 +58,7 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
   afterAll(() => dropQueues(amqpUrl, ...[...names].flatMap((name) => [name, `${name}.dead`])))
 
   it('go to every WebSocket client, byte for byte and in order, and can be resumed', async () => {
-    const { daemon } = await start({ BACKHAUL_WEBSOCKET: 'true' })
+    const { daemon, queue } = await start({ BACKHAUL_WEBSOCKET: 'true' })
     const one = await listen(daemon, '/v1/stream')
     const two = await listen(daemon, '/v1/stream')
     const posted = await daemon.post('[{"n": 1},{"n":2e400},{"n":9007199254740993}]')
@@ -77,6 +77,7 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     const tail = await listen(daemon, '/v1/tail?last=2')
     await eventually('the last two delivered', () => tail.frames.length === 2)
     expect(tail.frames.map(({ id }) => id)).toEqual(posted.body.ids?.slice(1))
+    await expectBooks(daemon, queue)
   }, 60_000)
 
   it('leave as one datagram for each message and target; what is too large is dropped and counted, never split', async () => {
@@ -86,7 +87,7 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     target.bind(0, '127.0.0.1')
     await once(target, 'listening')
     const { port } = target.address()
-    const { daemon, topic } = await start({ BACKHAUL_UDP: `127.0.0.1:${port}` })
+    const { daemon, topic, queue } = await start({ BACKHAUL_UDP: `127.0.0.1:${port}` })
     await daemon.post('{"n":1}')
     await daemon.post(`{"n":2,"pad":"${'x'.repeat(66_000)}"}`)
     await daemon.post('{"n":3}')
@@ -94,6 +95,7 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     const arrived = await readTopic(pulsarUrl, topic, { until: 3, deadlineMs: 30_000 })
     expect(datagrams).toEqual([arrived[0]?.payload, arrived[2]?.payload])
     target.close()
+    await expectBooks(daemon, queue)
   }, 60_000)
 
   it('change neither the order nor the count of what reaches Pulsar when a client is stuck and a target is dead', async () => {
@@ -118,11 +120,8 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     await eventually('the one that reads has everything', () => healthy.frames.length === ids.length)
     expect(healthy.frames.map(({ id }) => id)).toEqual(ids)
     expect(stuck.frames.length).toBeLessThan(ids.length)
-    const books = await eventually('the books', async () => {
-      const now = await booksOf(daemon, queue)
-      return now.delivered === ids.length && now.queued === 0 && now
-    })
-    expect(books.in).toBe(books.out)
+    await expectBooks(daemon, queue)
+    expect(await daemon.metric('backhaul_delivered_total')).toBe(ids.length)
     expect(daemon.said()).not.toContain('"level":50')
   }, 120_000)
 
@@ -132,7 +131,7 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     await channel.assertQueue('websocketQueue', { durable: true })
     for (let i = 0; i < 100_100; i += 1) channel.sendToQueue('websocketQueue', Buffer.from('{}'), { deliveryMode: 1 })
     await channel.waitForConfirms()
-    const { daemon, topic } = await start({ BACKHAUL_WEBSOCKET: 'true', BACKHAUL_ROLES: 'ingest,forward' })
+    const { daemon, topic, queue } = await start({ BACKHAUL_WEBSOCKET: 'true', BACKHAUL_ROLES: 'ingest,forward' })
     await eventually(
       'a copy is dropped',
       async () => {
@@ -144,5 +143,6 @@ await describeWire('copies', ({ amqpUrl, pulsarUrl }) => {
     const { body } = await daemon.post('{"last":1}')
     await readTopic(pulsarUrl, topic, { until: (messages) => messages.at(-1)?.properties['messageId'] === body.id, deadlineMs: 30_000 })
     await connection.close()
+    await expectBooks(daemon, queue)
   }, 90_000)
 })

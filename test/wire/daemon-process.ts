@@ -8,6 +8,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 import amqp from 'amqplib'
+import { expect } from 'vitest'
 
 export const mainFile = fileURLToPath(new URL('../../dist/main.js', import.meta.url))
 
@@ -117,6 +118,32 @@ export const booksOf = async (daemon: Daemon, queue: string) => {
     daemon.metric('backhaul_queued_messages', `queue="${queue}"`),
   ])
   return { in: accepted + foreign, out: delivered + deadLettered + purged + queued + spooled, accepted, foreign, delivered, deadLettered, purged, queued, spooled }
+}
+
+/** Promise 5 of each pipeline, at any moment: taken = accepted + rejected + released + unsettled. */
+export const pipelinesOf = async (daemon: Daemon): Promise<Record<string, { taken: number; answered: number }>> => {
+  const text = await (await daemon.get('/metrics')).text()
+  const of = (name: string) => Object.fromEntries([...text.matchAll(new RegExp(`^backhaul_pipeline_${name}\\{pipeline="(.*)"\\} (\\d+)`, 'gm'))].map(([, pipeline, count]) => [pipeline as string, Number(count)]))
+  const [taken, ...answers] = ['taken_total', 'accepted_total', 'rejected_total', 'released_total', 'unsettled'].map(of)
+  return Object.fromEntries(Object.entries(taken ?? {}).map(([pipeline, count]) => [pipeline, { taken: count, answered: answers.reduce((sum, one) => sum + (one[pipeline] ?? 0), 0) }]))
+}
+
+/** Asserted at the end of every test with a daemon; `took` names the pipelines that must have had something to do. */
+export const expectBalanced = async (daemon: Daemon, ...took: readonly string[]): Promise<void> => {
+  const pipelines = await pipelinesOf(daemon)
+  for (const [pipeline, { taken, answered }] of Object.entries(pipelines)) expect(answered, pipeline).toBe(taken)
+  for (const pipeline of took) expect(pipelines[pipeline]?.taken, pipeline).toBeGreaterThan(0)
+}
+
+/** The same for the whole daemon, at rest: what came in is out, or waits somewhere. */
+export const expectBooks = async (daemon: Daemon, queue: string): Promise<void> => {
+  await eventually('at rest', async () => {
+    const { queued, spooled, delivered, accepted } = await booksOf(daemon, queue)
+    return accepted > 0 && delivered > 0 && queued === 0 && spooled === 0
+  })
+  const books = await booksOf(daemon, queue)
+  expect(books.out).toBe(books.in)
+  await expectBalanced(daemon, 'ingest', 'forward')
 }
 
 let number = 0

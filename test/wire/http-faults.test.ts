@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, expect, it } from 'vitest'
 import { raw } from '../contract/raw.js'
 import { describeFaults } from './brokers.js'
-import { eventually, ownNames, startDaemon } from './daemon-process.js'
+import { eventually, expectBalanced, ownNames, startDaemon } from './daemon-process.js'
 import type { Daemon } from './daemon-process.js'
 
 const request = (body: string, key: string, more = ''): string =>
@@ -53,6 +53,7 @@ describeFaults('HTTP while RabbitMQ is frozen', (own) => {
       await eventually('the last', () => delivered(it).includes('last'))
       // What was answered with 429 is not among them.
       expect([...new Set(delivered(it))]).toEqual(ids)
+      await expectBalanced(it, 'ingest', 'forward')
     }
   }, 120_000)
 })

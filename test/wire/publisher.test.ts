@@ -2,7 +2,7 @@ import amqp from 'amqplib'
 import { afterEach, expect, it } from 'vitest'
 import { createPublisher } from '../../src/pipelines/publisher.js'
 import { describeWire } from './brokers.js'
-import { dropQueues, eventually, ownNames, startDaemon } from './daemon-process.js'
+import { dropQueues, eventually, expectBalanced, ownNames, startDaemon } from './daemon-process.js'
 import type { Daemon } from './daemon-process.js'
 import { readTopic } from './independent-consumer.js'
 
@@ -52,5 +52,6 @@ await describeWire('createPublisher', ({ amqpUrl, pulsarUrl }) => {
     const order = [...new Set(arrived.map(({ properties }) => properties['messageId']))]
     expect(order).toEqual(ids)
     await eventually('nothing is left', async () => (await (daemons.at(-1) as Daemon).metric('backhaul_queued_messages', `queue="${queue}"`)) === 0)
+    await expectBalanced(daemons.at(-1) as Daemon, 'ingest', 'forward')
   }, 90_000)
 })
