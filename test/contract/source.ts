@@ -26,7 +26,10 @@ const until = async (what: string, ask: () => boolean | Promise<boolean>): Promi
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i)
 const numberOf = ({ body }: { readonly body: Buffer }): number => (JSON.parse(body.toString()) as { n: number }).n
 
-export const sourceContract = (name: string, make: () => Promise<SourceUnderTest>): void => {
+/** `maxWindow`: what the source never has more of outside, whatever it is asked. */
+export const sourceContract = (name: string, make: () => Promise<SourceUnderTest>, { maxWindow = Number.POSITIVE_INFINITY } = {}): void => {
+  const outside = (window: number): number => Math.min(window, maxWindow)
+
   describe(`the contract of a source: ${name}`, () => {
     let under: SourceUnderTest | undefined
     const running = new Set<Subscription>()
@@ -58,10 +61,10 @@ export const sourceContract = (name: string, make: () => Promise<SourceUnderTest
     it('gives in order, never more than the window outside, and more only after an answer', async () => {
       const { made, out, seen, counts, subscription } = await run(3)
       await made.feed(range(0, 10))
-      await until('three', () => seen.length === 3)
-      expect(counts.unsettled).toBe(3)
+      await until('a window full', () => seen.length === outside(3))
+      expect(counts.unsettled).toBe(outside(3))
       out[0]?.settle(accepted)
-      await until('a fourth', () => seen.length === 4)
+      await until('one more', () => seen.length === outside(3) + 1)
       for (let i = 1; i < 10; i += 1) {
         await until('the next', () => out.length > i)
         out[i]?.settle(accepted)
@@ -83,38 +86,42 @@ export const sourceContract = (name: string, make: () => Promise<SourceUnderTest
     it('after stop takes nothing more, and completes with the last settlement', async () => {
       const { made, stop, out, seen, done } = await run(2)
       await made.feed(range(0, 6))
-      await until('two', () => seen.length === 2)
+      const taken = outside(2)
+      await until('a window full', () => seen.length === taken)
       stop.next()
       expect(done()).toBe(false)
-      out[0]?.settle(accepted)
-      out[1]?.settle(accepted)
+      for (let i = 0; i < taken; i += 1) out[i]?.settle(accepted)
       await until('completed', done)
-      expect(seen).toEqual([0, 1])
-      await until('four are left', async () => (await made.waiting()) === 4)
+      expect(seen).toEqual(range(0, taken))
+      await until('the others are left', async () => (await made.waiting()) === 6 - taken)
     })
     it('after unsubscribe releases everything unsettled: it comes again, in order, to the next', async () => {
       const first = await run(4)
       await first.made.feed(range(0, 8))
-      await until('four', () => first.seen.length === 4)
+      await until('a window full', () => first.seen.length === outside(4))
       first.out[0]?.settle(accepted)
-      await until('a fifth', () => first.seen.length === 5)
+      await until('one more', () => first.seen.length === outside(4) + 1)
       first.subscription.unsubscribe()
       first.out[1]?.settle(accepted) // too late
-      expect(first.counts).toMatchObject({ accepted: 1, released: 4, unsettled: 0, stale: 1 })
+      expect(first.counts).toMatchObject({ accepted: 1, released: outside(4), unsettled: 0, stale: 1 })
       expect(balanced(first.counts)).toBe(true)
       const second = await run(100)
-      await until('the rest', () => second.seen.length === 7)
+      await until('the rest', () => {
+        if (maxWindow < 7) second.out.at(-1)?.settle(accepted)
+        return second.seen.length === 7
+      })
       expect(second.seen).toEqual(range(1, 8))
       second.subscription.unsubscribe()
     })
     it('destroys nothing that was rejected: it comes again', async () => {
       const { made, out, seen, counts, subscription } = await run(100)
       await made.feed([0, 1])
-      await until('two', () => seen.length === 2)
+      const first = outside(2)
+      await until('a window full', () => seen.length === first)
       out[0]?.settle({ kind: 'rejected', reason: 'no', stage: 'test', attempts: 1 })
-      out[1]?.settle(accepted)
-      await until('again', () => seen.slice(2).includes(0))
-      let next = 2
+      if (first > 1) out[1]?.settle(accepted)
+      await until('again', () => seen.slice(first).includes(0))
+      let next = first
       await until('nothing is left', async () => {
         for (; next < out.length; next += 1) out[next]?.settle(accepted)
         return counts.unsettled === 0 && (await made.waiting()) === 0
@@ -123,7 +130,20 @@ export const sourceContract = (name: string, make: () => Promise<SourceUnderTest
       expect(balanced(counts)).toBe(true)
       subscription.unsubscribe()
     })
-    it('gives what was released again, and everything behind it, in order', async () => {
+    if (maxWindow === 1)
+      it('gives what was released again, before what is behind it', async () => {
+        const { made, out, seen, counts, subscription } = await run(100)
+        await made.feed(range(0, 3))
+        const answers = [accepted, released(false), released(true), accepted, accepted]
+        for (const [i, answer] of answers.entries()) {
+          await until('the next', () => out.length > i)
+          out[i]?.settle(answer)
+        }
+        expect(seen).toEqual([0, 1, 1, 1, 2])
+        expect(counts).toMatchObject({ taken: 5, accepted: 3, released: 2, unsettled: 0 })
+        subscription.unsubscribe()
+      })
+    else it('gives what was released again, and everything behind it, in order', async () => {
       const { made, out, seen, counts, subscription } = await run(100)
       await made.feed(range(0, 5))
       await until('five', () => seen.length === 5)
