@@ -116,7 +116,9 @@ export const createReach = (found: { readonly floor: number; readonly runs: read
       return oldest.place
     },
     refuse: (run) => (ahead = tidy([...ahead, run], floor)),
-    purge: ({ from, to }) => {
+    purge: ({ from: expected, to }) => {
+      // The reader may have passed refused numbers, between two segments, that no message has told it of.
+      const from = Math.min(expected, ahead[0]?.from ?? expected)
       if (to > from) {
         behind.push({ from, to, settled: true, bytes: 0 })
         addRun(fresh, from, to)

@@ -106,8 +106,11 @@ for (const [name, fake] of [['WebSocket', fakeWebSocketPulsar], ['native', fakeN
       const { far, give, settled } = await start({ confirmTimeoutMs: 100 })
       give('a', 'b')
       await eventually('written again', () => ids(far, 2).length === 2)
-      far.seen.filter(({ session }) => session === 2).forEach((one) => one.store())
-      await eventually('settled', () => settled.length === 2)
+      // On a busy machine the second session may be given up too before it has answered.
+      await eventually('settled', () => {
+        far.seen.filter(({ session }) => session > 1).forEach((one) => one.store())
+        return settled.length === 2
+      })
       expect(settled).toEqual(['a accepted', 'b accepted'])
     })
     it('settles nothing by a receipt of a connection that is gone', async () => {
@@ -152,8 +155,8 @@ describe('the WebSocket writer, with a server that is ill', () => {
       url: far.url,
       topic: 'persistent://public/default/t',
       key: 'k',
-      pingMs: 20,
-      silenceMs: 100,
+      pingMs: 50,
+      silenceMs: 500,
       onState: (state) => state.kind === 'lost' && lost.push(String(state.error)),
     })
     const deliveries = new Subject<Delivery<Message>>()
@@ -176,12 +179,12 @@ describe('the WebSocket writer, with a server that is ill', () => {
   it('gives up a peer that answers no ping', async () => {
     const { lost } = await start({ deaf: true })
     await eventually('noticed', () => lost.length > 0)
-    expect(lost[0]).toMatch(/nothing heard for 100 ms/)
+    expect(lost[0]).toMatch(/nothing heard for 500 ms/)
   })
   it('keeps a peer that answers pings, though nothing is said', async () => {
     let pings = 0
     const { far, lost } = await start({ pinged: () => (pings += 1) })
-    await eventually('pinged for longer than the silence it bears', () => pings >= 10 || lost.length > 0)
+    await eventually('pinged for longer than the silence it bears', () => pings >= 15 || lost.length > 0)
     expect([lost, far.sessions()]).toEqual([[], 1])
   })
 })

@@ -852,6 +852,8 @@ type Step =
   | { kind: 'settle'; picks: number[] }
   | { kind: 'rewind' | 'reopen' | 'purge' | 'failSync' | 'fill' }
 
+const appending = (count: number): Step[] => [{ kind: 'append', sizes: Array.from({ length: count }, () => 0) }]
+
 it('behaves as an ordered list that forgets only what was settled', async () => {
   const step: fc.Arbitrary<Step> = fc.oneof(
     { weight: 5, arbitrary: fc.record({ kind: fc.constant('append' as const), sizes: fc.array(fc.nat({ max: 3000 }), { minLength: 1, maxLength: 8 }) }) },
@@ -925,12 +927,17 @@ it('behaves as an ordered list that forgets only what was settled', async () => 
         }
         engine.rewind()
         expect((await readAll(engine)).map(text)).toEqual(model.map(({ body }) => body))
+        expect(engine.stats()).toMatchObject({ depth: model.length, damagedRecords: 0, lostMessages: 0 })
       } finally {
         await done(engine.close())
         engines = []
         rmSync(where, { recursive: true, force: true })
       }
     }),
-    { numRuns: 150 },
+    {
+      numRuns: Number(process.env['BACKHAUL_TEST_MODEL_RUNS'] ?? 150),
+      // Found by chance: the refused number between two segments, once it had been purged over, counted as lost.
+      examples: [[[...appending(1), { kind: 'failSync' }, ...appending(1), { kind: 'next', max: 2 }, { kind: 'purge' }, ...appending(1)]]],
+    },
   )
-}, 60_000)
+}, 3_600_000)
