@@ -44,9 +44,10 @@ const runRow = async (row, brokers, dist, quick) => {
 }
 
 const sabotaged = async (row, brokers) => {
-  const copy = sabotagedDist(row.sabotage)
+  // Most break the daemon; one breaks the queue that the daemon finds.
+  const copy = row.sabotage.file ? sabotagedDist(row.sabotage) : { dist: distFolder, remove: () => {} }
   try {
-    const one = await runRow(row, brokers, copy.folder, true)
+    const one = await runRow({ ...row, ...row.sabotage.row }, brokers, copy.dist, true)
     return { ...one, verdict: one.verdict === 'FAILED' ? 'caught' : `NOT CAUGHT (${one.verdict})`, wrong: [row.sabotage.name, ...(one.wrong ?? [])] }
   } finally {
     copy.remove()

@@ -17,7 +17,10 @@
  * @property {(world: object) => Promise<object | void>} [faults]   the faults; what it gives is added to the result
  * @property {(count: number) => Promise<object>} [drive]  instead of all that: a driver that has its own ledger
  */
+import { brokerRows } from './rows-brokers.js'
+import { drivers } from './rows-drivers.js'
+import { loads } from './rows-load.js'
 import { processes } from './rows-processes.js'
 
 /** @type {readonly Row[]} */
-export const rows = [...processes].sort((a, b) => a.id.localeCompare(b.id))
+export const rows = [...processes, ...brokerRows, ...loads, ...drivers].sort((a, b) => a.id.localeCompare(b.id))

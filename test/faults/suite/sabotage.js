@@ -46,14 +46,22 @@ export const forgetsHeld = {
   replace: 'done.complete();',
 }
 
-/** The folder of the copy, and how to remove it. */
+export const refusesWithYes = {
+  name: 'says yes where it refuses',
+  file: 'sources/http.js',
+  find: 'problem(429,',
+  replace: 'problem(202,',
+}
+
+/** The `dist` of the copy, and how to remove it. */
 export const sabotagedDist = ({ name, file, find, replace }) => {
   const folder = join(root, 'node_modules', '.cache', `faults-${process.pid}-${Date.now()}`)
+  const dist = join(folder, 'dist')
   mkdirSync(folder, { recursive: true })
-  cpSync(distFolder, folder, { recursive: true })
-  const text = readFileSync(join(folder, file), 'utf8')
+  cpSync(distFolder, dist, { recursive: true })
+  cpSync(join(root, 'package.json'), join(folder, 'package.json'))
+  const text = readFileSync(join(dist, file), 'utf8')
   if (text.split(find).length !== 2) throw new Error(`saboteur "${name}": ${file} does not have its place exactly once`)
-  writeFileSync(join(folder, file), text.replace(find, () => replace))
-  writeFileSync(join(folder, 'package.json'), '{"type":"module"}')
-  return { folder, remove: () => rmSync(folder, { recursive: true, force: true }) }
+  writeFileSync(join(dist, file), text.replace(find, () => replace))
+  return { dist, remove: () => rmSync(folder, { recursive: true, force: true }) }
 }
