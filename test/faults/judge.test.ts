@@ -42,7 +42,9 @@ it('what was refused or unknown is not lost, and unknown that arrives is recover
 
 it('every rule turns a verdict red, and a run that hit nothing is void', () => {
   for (const name of ['lost', 'phantom', 'reordered', 'corrupt', 'stalled']) expect(faultsOf({}, { [name]: 1 })).toHaveLength(1)
-  expect(faultsOf({}, { books: { in: 3, out: 2 } })).toHaveLength(1)
+  expect(faultsOf({}, { books: { in: 3, out: 2, repeats: 0 }, duplicated: 0 })).toHaveLength(1)
+  expect(faultsOf({}, { books: { in: 3, out: 4, repeats: 0 }, duplicated: 0 })).toHaveLength(1)
+  expect(faultsOf({}, { books: { in: 3, out: 4, repeats: 0 }, duplicated: 1 })).toEqual([])
   expect(faultsOf({ atMost: { stopMs: 5000 } }, { stopMs: 5001 })).toHaveLength(1)
   expect(faultsOf({ atMost: { stopMs: 5000 } }, {})).toHaveLength(1)
   expect(faultsOf({ atLeast: { refused: 1 } }, { refused: 0 })).toHaveLength(1)

@@ -2,7 +2,7 @@
  * A RabbitMQ and a Pulsar that only this run uses, so that a row may kill, freeze and wipe them.
  * Every verb of scripts/brokers.sh is a function here; a broker that starts has the ports and the data it had.
  */
-import { execFile } from 'node:child_process'
+import { execFile, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -21,6 +21,12 @@ export const makeBrokers = async () => {
   const verb = (word) => (...names) => run(word, ...names)
   const lines = await run('env')
   const address = (name) => new RegExp(`^BACKHAUL_TEST_${name}_URL=(.*)$`, 'm').exec(lines)?.[1]
+  // Whoever interrupts the suite must not find a Java process left behind.
+  const atExit = () => {
+    spawnSync('bash', [script, 'kill'], { env: { ...process.env, BACKHAUL_BROKERS_DIR: folder } })
+    rmSync(folder, { recursive: true, force: true })
+  }
+  process.once('exit', atExit)
   return {
     amqpUrl: address('AMQP'),
     pulsarUrl: address('PULSAR'),
@@ -36,6 +42,7 @@ export const makeBrokers = async () => {
     wipe: (name) => rmSync(join(folder, name), { recursive: true, force: true }),
     dispose: async () => {
       await run('kill')
+      process.off('exit', atExit)
       rmSync(folder, { recursive: true, force: true })
     },
   }

@@ -77,4 +77,6 @@ const main = async () => {
   else console.log(`\n${results.filter(({ verdict }) => verdict === 'passed' || verdict === 'caught').length} of ${results.length} ${saboteurs ? 'caught' : 'passed'} in ${seconds} s`)
   process.exitCode = good ? 0 : 1
 }
+// An exit by signal runs the handlers that end brokers, daemons and the sender.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
 await main()

@@ -11,7 +11,6 @@
  * @property {object} [load]               of the sender, beyond the usual
  * @property {Record<string, number>} [atMost]        bars on the numbers of the result
  * @property {Record<string, number>} [atLeast]
- * @property {boolean} [balanced]          false where the daemon's books cannot be whole
  * @property {object} [sabotage]           what must turn the row red
  * @property {(world: object) => Promise<object | void>} [prepare]  before the daemons start
  * @property {(world: object) => Promise<object | void>} [faults]   the faults; what it gives is added to the result
