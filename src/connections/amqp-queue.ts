@@ -39,8 +39,11 @@ export const amqpLinks = ({ urls, heartbeatS = 10, connectTimeoutMs = 10_000, op
 const isMissing = (error: unknown): boolean => (error as { code?: number }).code === 404
 
 const argumentsFor = ({ serverVersion }: AmqpLink, { queueType = 'auto', queueArguments = {} }: DeclaredQueue): Record<string, unknown> => {
-  const quorum = queueType === 'quorum' || (queueType === 'auto' && Number.parseInt(serverVersion, 10) >= 4)
-  return quorum ? { 'x-queue-type': 'quorum', 'x-delivery-limit': -1, ...queueArguments } : queueArguments
+  const four = Number.parseInt(serverVersion, 10) >= 4
+  const quorum = queueType === 'quorum' || (queueType === 'auto' && four)
+  // RabbitMQ 3 has no limit unless told, and -1 there is a limit: it drops a message at its first return.
+  const unlimited = four ? { 'x-delivery-limit': -1 } : {}
+  return quorum ? { 'x-queue-type': 'quorum', ...unlimited, ...queueArguments } : queueArguments
 }
 
 /** Completes when the queue is there. A check that fails costs its channel, so it gets one of its own. */

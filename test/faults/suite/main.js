@@ -1,0 +1,82 @@
+/**
+ *   npm run faults [-- R01 R24] [-- --long] [-- --saboteurs] [-- --json] [-- --list]
+ *
+ * Runs the rows one after the other against a RabbitMQ and a Pulsar of its own, and prints the table of
+ * docs/reliability.md. `--saboteurs` runs each row with a daemon that breaks the row's promise: red is right then.
+ * Exit code 0 when every verdict is as it must be.
+ */
+import { parseArgs } from 'node:util'
+import { makeBrokers } from './brokers.js'
+import { rows } from './rows.js'
+import { distFolder, sabotagedDist } from './sabotage.js'
+import { heading, line, toCells } from './table.js'
+import { faultsOf, isVoid } from './verdict.js'
+import { runOnce } from './world.js'
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { long: { type: 'boolean', default: false }, saboteurs: { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, list: { type: 'boolean', default: false } },
+})
+const { long, saboteurs, json, list } = values
+const voidRuns = 3
+
+const chosen = rows.filter(({ id }) => positionals.length === 0 || positionals.includes(id))
+const stray = positionals.find((id) => !rows.some((row) => row.id === id))
+if (stray !== undefined) throw new Error(`no row ${stray}; --list shows all`)
+
+/** A row's result and verdict; a void run is done again. */
+const runRow = async (row, brokers, dist, quick) => {
+  const count = long ? row.counts.long : row.counts.short
+  const began = Date.now()
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const result = row.drive ? await row.drive(count, { long }) : await runOnce(row, { brokers, dist, count, quick, long })
+      result.seconds = Math.round((Date.now() - began) / 1000)
+      const wrong = faultsOf(row, result)
+      if (wrong.length > 0) return { row, count, result, verdict: 'FAILED', wrong }
+      if (result.skipped) return { row, count, result, verdict: 'skipped', wrong: [result.skipped] }
+      if (!isVoid(result, count)) return { row, count, result, verdict: 'passed' }
+      if (attempt === voidRuns) return { row, count, result, verdict: 'VOID' }
+    } catch (error) {
+      return { row, count, result: { seconds: Math.round((Date.now() - began) / 1000) }, verdict: 'BROKEN', wrong: [error.message] }
+    }
+  }
+}
+
+const sabotaged = async (row, brokers) => {
+  // Most break the daemon; one breaks the queue that the daemon finds.
+  const copy = row.sabotage.file ? sabotagedDist(row.sabotage) : { dist: distFolder, remove: () => {} }
+  try {
+    const one = await runRow({ ...row, ...row.sabotage.row }, brokers, copy.dist, true)
+    return { ...one, verdict: one.verdict === 'FAILED' ? 'caught' : `NOT CAUGHT (${one.verdict})`, wrong: [row.sabotage.name, ...(one.wrong ?? [])] }
+  } finally {
+    copy.remove()
+  }
+}
+
+const main = async () => {
+  if (list) return chosen.forEach(({ id, fault, counts, bar }) => console.log(`${id}  ${fault} (${counts.short}, --long ${counts.long}): ${bar}`))
+  const wanted = saboteurs ? chosen.filter(({ sabotage }) => sabotage !== undefined) : chosen
+  const began = Date.now()
+  const brokers = wanted.some(({ drive }) => drive === undefined) ? await makeBrokers() : undefined
+  const results = []
+  try {
+    if (!json) console.log(heading())
+    for (const row of wanted) {
+      await brokers?.start()
+      const one = saboteurs ? await sabotaged(row, brokers) : await runRow(row, brokers, distFolder, false)
+      results.push(one)
+      if (!json) console.log(line(toCells(one)))
+    }
+  } finally {
+    await brokers?.dispose()
+  }
+  const good = results.every(({ verdict }) => ['passed', 'caught', 'skipped'].includes(verdict))
+  const seconds = Math.round((Date.now() - began) / 1000)
+  if (json) console.log(JSON.stringify({ good, seconds, long, results: results.map(({ row, ...rest }) => ({ id: row.id, fault: row.fault, bar: row.bar, ...rest })) }, null, 2))
+  else console.log(`\n${results.filter(({ verdict }) => verdict === 'passed' || verdict === 'caught').length} of ${results.length} ${saboteurs ? 'caught' : 'passed'} in ${seconds} s`)
+  process.exitCode = good ? 0 : 1
+}
+// An exit by signal runs the handlers that end brokers, daemons and the sender.
+for (const signal of ['SIGINT', 'SIGTERM']) process.once(signal, () => process.exit(130))
+await main()

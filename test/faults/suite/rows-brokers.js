@@ -1,0 +1,120 @@
+/** Rows in which RabbitMQ or Pulsar die, freeze, block, refuse or forget. One daemon lives through all of it. */
+import { pause, eventually } from './wait.js'
+import { answersEarly, deafToRefusals, deafToReturns, forgetsHeld, forwardsEarly } from './sabotage.js'
+
+/** The same strike so many times, each between two stretches of flowing messages. */
+const repeatedly = (strike) => async (world) => {
+  for (let one = 0; one < world.count; one += 1) {
+    await world.flowing()
+    await world.bite(() => strike(world))
+  }
+  await world.flowing()
+  return { repeatedPerStrike: (world.witness.deliveries().length - world.witness.unique()) / world.count }
+}
+const kill = (name) => repeatedly(async ({ brokers, taking }) => {
+  await brokers.kill(name)
+  await taking()
+  await brokers.start(name)
+})
+const freeze = (name, shortMs, longMs) => repeatedly(async ({ brokers, taking, long }) => {
+  await brokers.freeze(name)
+  await taking()
+  await pause(long ? longMs : shortMs)
+  await brokers.thaw(name)
+})
+const alarm = (on, off) => repeatedly(async ({ brokers, taking, long }) => {
+  await brokers.rabbitmqctl(...on)
+  await taking()
+  await pause(long ? 30_000 : 2000)
+  await brokers.rabbitmqctl(...off)
+})
+
+/** The queue is deleted at a moment at which nothing lies in it: what lay there would be gone with it, by somebody's order. */
+const deleteEmpty = (brokers, queue) =>
+  eventually('the queue is empty for a moment', () => brokers.rabbitmqctl('delete_queue', queue, '--if-empty').then(() => true, () => false), 60_000)
+
+/** @type {readonly import('./rows.js').Row[]} */
+export const brokerRows = [
+  {
+    id: 'R24',
+    fault: 'kill -9 of RabbitMQ under load',
+    counts: { short: 2, long: 50 },
+    bar: '0 lost; the spool takes what comes',
+    sabotage: answersEarly,
+    faults: kill('rabbitmq'),
+  },
+  {
+    id: 'R25',
+    fault: 'RabbitMQ frozen (SIGSTOP)',
+    counts: { short: 1, long: 10 },
+    bar: '0 lost; the spool takes what comes',
+    sabotage: answersEarly,
+    faults: freeze('rabbitmq', 4000, 60_000),
+  },
+  {
+    id: 'R26',
+    fault: 'memory alarm of RabbitMQ',
+    counts: { short: 1, long: 20 },
+    bar: '0 lost, at most the window repeated for each alarm',
+    sabotage: forgetsHeld,
+    atMost: { repeatedPerStrike: 1000 },
+    faults: alarm(['set_vm_memory_high_watermark', '0.0000001'], ['set_vm_memory_high_watermark', '0.4']),
+  },
+  {
+    id: 'R27',
+    fault: 'disk alarm of RabbitMQ',
+    counts: { short: 1, long: 20 },
+    bar: '0 lost, at most the window repeated for each alarm',
+    sabotage: forgetsHeld,
+    atMost: { repeatedPerStrike: 1000 },
+    faults: alarm(['set_disk_free_limit', '10000GB'], ['set_disk_free_limit', '50MB']),
+  },
+  {
+    id: 'R28',
+    fault: 'queue deleted under load while it is empty',
+    counts: { short: 3, long: 20 },
+    bar: '0 lost: what no queue received was not accepted',
+    sabotage: deafToReturns,
+    load: { sources: 2, batch: 1 },
+    faults: async ({ brokers, queue, flowing, bite, count }) => {
+      for (let one = 0; one < count; one += 1) {
+        await flowing(50)
+        await bite(() => deleteEmpty(brokers, queue))
+      }
+      await flowing(50)
+    },
+  },
+  {
+    id: 'R30',
+    fault: 'RabbitMQ refuses (reject-publish, 1 message)',
+    counts: { short: 1, long: 20 },
+    bar: '0 lost',
+    sabotage: deafToRefusals,
+    faults: async ({ brokers, queue, flowing, taking, bite, count }) => {
+      for (let one = 0; one < count; one += 1) {
+        await flowing()
+        await brokers.rabbitmqctl('set_policy', 'full', `^${queue}$`, '{"max-length":1,"overflow":"reject-publish"}', '--apply-to', 'queues')
+        await bite(() => taking(2000))
+        await brokers.rabbitmqctl('clear_policy', 'full')
+      }
+      await flowing()
+    },
+  },
+  {
+    id: 'R41',
+    fault: 'kill -9 of Pulsar under load',
+    counts: { short: 1, long: 20 },
+    bar: '0 lost, at most the window repeated for each kill',
+    sabotage: forwardsEarly,
+    atMost: { repeatedPerStrike: 1000 },
+    faults: kill('pulsar'),
+  },
+  {
+    id: 'R42',
+    fault: 'Pulsar frozen (SIGSTOP)',
+    counts: { short: 1, long: 10 },
+    bar: '0 lost',
+    sabotage: forwardsEarly,
+    faults: freeze('pulsar', 5000, 90_000),
+  },
+]

@@ -1,0 +1,75 @@
+/** Rows about too much: too many deaths over the same window, too many messages. */
+import amqp from 'amqplib'
+import { once } from 'node:events'
+import { eventually, pause } from './wait.js'
+import { refusesWithYes } from './sabotage.js'
+
+const channelTo = async (amqpUrl) => {
+  const connection = await amqp.connect(amqpUrl)
+  connection.on('error', () => {})
+  const channel = await connection.createChannel()
+  channel.on('error', () => {})
+  return { connection, channel }
+}
+
+/** A consumer that takes a window of 100 and dies with it: RabbitMQ counts one more delivery of each. */
+const dieWithWindow = async (amqpUrl, queue) => {
+  const { connection, channel } = await channelTo(amqpUrl)
+  const { stream } = connection.connection
+  const gone = once(stream, 'close')
+  let taken = 0
+  await channel.prefetch(100)
+  await channel.consume(queue, () => (taken += 1))
+  await eventually('it has a window', () => taken >= 100, 30_000)
+  stream.destroy()
+  await gone
+}
+
+/** @type {readonly import('./rows.js').Row[]} */
+export const loads = [
+  {
+    id: 'R05',
+    fault: 'a consumer dies 25 times with the same window, quorum queue',
+    counts: { short: 25, long: 100 },
+    bar: '0 lost: the queue that Backhaul makes counts no message to death',
+    split: true,
+    settings: { BACKHAUL_QUEUE_TYPE: 'quorum' },
+    sabotage: {
+      name: 'control: a queue with a delivery limit of 20, and no dead letters, was there before',
+      row: {
+        settings: {},
+        prepare: async ({ brokers, queue }) => {
+          const { connection, channel } = await channelTo(brokers.amqpUrl)
+          await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': 20 } })
+          await connection.close()
+        },
+      },
+    },
+    faults: async ({ worker, brokers, queue, flowing, taking, bite, count }) => {
+      await flowing()
+      await worker.kill()
+      await taking(500)
+      for (let death = 0; death < count; death += 1) await bite(() => dieWithWindow(brokers.amqpUrl, queue))
+      await worker.start()
+      await flowing()
+    },
+  },
+  {
+    id: 'R55',
+    fault: 'far more than can go through: 64 senders that do not wait',
+    counts: { short: 1, long: 1 },
+    bar: '0 lost of what was accepted, some refused, at most 300 MiB resident',
+    load: { sources: 64, batch: 100, pad: 900, insist: false },
+    sabotage: refusesWithYes,
+    atMost: { rssMiB: 300 },
+    atLeast: { refused: 1 },
+    faults: async ({ ingest, flowing, bite, long }) => {
+      await flowing()
+      let rss = 0
+      await bite(async () => {
+        for (const end = Date.now() + (long ? 600_000 : 8000); Date.now() < end; await pause(200)) rss = Math.max(rss, ingest.rss())
+      })
+      return { rssMiB: Math.round(rss / 2 ** 20) }
+    },
+  },
+]

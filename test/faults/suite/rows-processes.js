@@ -1,0 +1,107 @@
+/** Rows in which processes of Backhaul die, stop or freeze. */
+import { eventually, pause } from './wait.js'
+import { answersEarly, forwardsEarly, stopsDeaf } from './sabotage.js'
+
+const again = async (daemon) => {
+  const began = Date.now()
+  await daemon.start()
+  return Date.now() - began
+}
+
+/** @type {readonly import('./rows.js').Row[]} */
+export const processes = [
+  {
+    id: 'R01',
+    fault: 'kill -9 of ingest under load',
+    counts: { short: 5, long: 50 },
+    longMessages: 1_000_000,
+    bar: '0 lost, serving again in 2 s',
+    split: true,
+    load: { sources: 4, batch: 50 },
+    atMost: { restartMs: 2000 },
+    sabotage: answersEarly,
+    faults: async ({ ingest, flowing, bite, count, long, ledger, longMessages }) => {
+      let restartMs = 0
+      for (let kill = 1; kill <= count; kill += 1) {
+        await flowing()
+        if (long) await eventually('its share of messages', () => ledger.accepted() >= (longMessages * kill) / count, 600_000)
+        await bite(() => ingest.kill())
+        restartMs = Math.max(restartMs, await again(ingest))
+      }
+      await flowing()
+      return { restartMs }
+    },
+  },
+  {
+    id: 'R02',
+    fault: 'kill -9 of the worker between receipt and acknowledgement',
+    counts: { short: 5, long: 100 },
+    bar: '0 lost, at most the window repeated for each kill',
+    split: true,
+    sabotage: forwardsEarly,
+    atMost: { repeatedPerKill: 1000 },
+    faults: async ({ worker, flowing, bite, count, witness }) => {
+      for (let kill = 0; kill < count; kill += 1) {
+        await flowing()
+        await bite(() => worker.kill())
+        await again(worker)
+      }
+      await flowing()
+      return { repeatedPerKill: (witness.deliveries().length - witness.unique()) / count }
+    },
+  },
+  {
+    id: 'R03',
+    fault: 'kill -9 of ingest, worker and RabbitMQ in one step',
+    counts: { short: 1, long: 10 },
+    bar: '0 lost',
+    split: true,
+    sabotage: answersEarly,
+    faults: async ({ ingest, worker, brokers, flowing, bite, count }) => {
+      for (let kill = 0; kill < count; kill += 1) {
+        await flowing()
+        await bite(() => Promise.all([ingest.kill(), worker.kill(), brokers.kill('rabbitmq')]))
+        await Promise.all([again(ingest), again(worker), brokers.start('rabbitmq')])
+      }
+      await flowing()
+    },
+  },
+  {
+    id: 'R04',
+    fault: 'SIGTERM under load',
+    counts: { short: 5, long: 100 },
+    bar: '0 lost, none doubled that was sent once, exit 0 within 5 s',
+    sabotage: stopsDeaf,
+    atMost: { doubledUnasked: 0, badExits: 0, stopMs: 5000 },
+    faults: async ({ ingest, flowing, bite, count }) => {
+      let badExits = 0
+      let stopMs = 0
+      for (let stop = 0; stop < count; stop += 1) {
+        await flowing()
+        const began = Date.now()
+        const { code } = await bite(() => (ingest.signal('SIGTERM'), ingest.ended()))
+        stopMs = Math.max(stopMs, Date.now() - began)
+        if (code !== 0) badExits += 1
+        await again(ingest)
+      }
+      await flowing()
+      return { badExits, stopMs }
+    },
+  },
+  {
+    id: 'R54',
+    fault: 'Backhaul frozen (SIGSTOP)',
+    counts: { short: 1, long: 10 },
+    bar: '0 lost',
+    sabotage: forwardsEarly,
+    faults: async ({ ingest, flowing, bite, count, long }) => {
+      for (let freeze = 0; freeze < count; freeze += 1) {
+        await flowing()
+        await bite(() => ingest.signal('SIGSTOP'))
+        await pause(long ? 60_000 : 5000)
+        ingest.signal('SIGCONT')
+      }
+      await flowing()
+    },
+  },
+]

@@ -1,0 +1,16 @@
+/** Results as a Markdown table, one line for each row. */
+const columns = ['row', 'fault', 'count', 'bar', 'accepted', 'lost', 'duplicated', 'reordered', 'corrupt', 'stalled', 'bit', 'verdict', 'seconds']
+
+export const toCells = ({ row, count, result = {}, verdict, wrong = [] }) => [
+  row.id,
+  row.fault,
+  count,
+  row.bar,
+  ...['accepted', 'lost', 'duplicated', 'reordered', 'corrupt', 'stalled'].map((name) => result[name] ?? '-'),
+  result.bites ?? '-',
+  wrong.length > 0 ? `${verdict}: ${wrong.join('; ').replaceAll('\n', ' ').replaceAll('|', '/')}` : verdict,
+  result.seconds ?? '-',
+]
+
+export const line = (cells) => `| ${cells.join(' | ')} |`
+export const heading = () => `${line(columns)}\n${line(columns.map(() => '---'))}`
