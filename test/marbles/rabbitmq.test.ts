@@ -95,6 +95,12 @@ describe('amqpWriter', () => {
       m.flush()
       expect([missing.declared, existing.declared]).toEqual([[{ queue, queueArguments }], []])
     })
+  marbles('gives a quorum queue of RabbitMQ 3 no delivery limit: -1 would drop a message there at its first return', (m) => {
+    const rabbit = fakeRabbit({ version: '3.10.8' })
+    write(m, 'a', rabbit, { queueType: 'quorum' })
+    m.flush()
+    expect(rabbit.declared).toEqual([{ queue, queueArguments: { 'x-queue-type': 'quorum' } }])
+  })
 })
 
 describe('rabbitmqSource', () => {
