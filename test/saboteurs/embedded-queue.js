@@ -7,6 +7,14 @@ const contract = (title) => ['test/contract/ends.test.ts', `the contract of a so
 /** @type {readonly import('./list.js').Saboteur[]} */
 export const embeddedQueue = [
   {
+    name: 'forget a refused number in a purge',
+    guarantee: 'What was refused is never counted as lost.',
+    file: log,
+    find: 'Math.min(expected, ahead[0]?.from ?? expected)',
+    replace: 'expected',
+    caughtBy: unit('behaves as an ordered list'),
+  },
+  {
     name: 'skip a sync: a batch',
     guarantee: 'An append completes after the sync that covers it.',
     file: log,
