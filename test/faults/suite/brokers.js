@@ -1,9 +1,9 @@
 /**
- * A RabbitMQ and a Pulsar that only this run uses, so that a row may kill, freeze and wipe them.
+ * A RabbitMQ and a Pulsar that only this run uses, so that a row may kill and freeze them.
  * Every verb of scripts/brokers.sh is a function here; a broker that starts has the ports and the data it had.
  */
 import { execFile, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -36,10 +36,6 @@ export const makeBrokers = async () => {
     freeze: verb('freeze'),
     thaw: verb('thaw'),
     rabbitmqctl: verb('rabbitmqctl'),
-    /** The process id of `rabbitmq` or `pulsar`. */
-    pid: (name) => Number(readFileSync(join(folder, name, 'pid'), 'utf8')),
-    /** What a stopped broker had on its disk is gone; it starts as on its first day. */
-    wipe: (name) => rmSync(join(folder, name), { recursive: true, force: true }),
     dispose: async () => {
       await run('kill')
       process.off('exit', atExit)

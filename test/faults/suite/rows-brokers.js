@@ -1,16 +1,8 @@
 /** Rows in which RabbitMQ or Pulsar die, freeze, block, refuse or forget. One daemon lives through all of it. */
+import { repeatedly } from './repeatedly.js'
 import { pause, eventually } from './wait.js'
 import { answersEarly, deafToRefusals, deafToReturns, forgetsHeld, forwardsEarly } from './sabotage.js'
 
-/** The same strike so many times, each between two stretches of flowing messages. */
-const repeatedly = (strike) => async (world) => {
-  for (let one = 0; one < world.count; one += 1) {
-    await world.flowing()
-    await world.bite(() => strike(world))
-  }
-  await world.flowing()
-  return { repeatedPerStrike: (world.witness.deliveries().length - world.witness.unique()) / world.count }
-}
 const kill = (name) => repeatedly(async ({ brokers, taking }) => {
   await brokers.kill(name)
   await taking()
@@ -55,18 +47,18 @@ export const brokerRows = [
     id: 'R26',
     fault: 'memory alarm of RabbitMQ',
     counts: { short: 1, long: 20 },
-    bar: '0 lost, at most the window repeated for each alarm',
+    bar: '0 lost, none doubled that was sent once',
     sabotage: forgetsHeld,
-    atMost: { repeatedPerStrike: 1000 },
+    atMost: { doubledUnasked: 0 },
     faults: alarm(['set_vm_memory_high_watermark', '0.0000001'], ['set_vm_memory_high_watermark', '0.4']),
   },
   {
     id: 'R27',
     fault: 'disk alarm of RabbitMQ',
     counts: { short: 1, long: 20 },
-    bar: '0 lost, at most the window repeated for each alarm',
+    bar: '0 lost, none doubled that was sent once',
     sabotage: forgetsHeld,
-    atMost: { repeatedPerStrike: 1000 },
+    atMost: { doubledUnasked: 0 },
     faults: alarm(['set_disk_free_limit', '10000GB'], ['set_disk_free_limit', '50MB']),
   },
   {
@@ -76,29 +68,23 @@ export const brokerRows = [
     bar: '0 lost: what no queue received was not accepted',
     sabotage: deafToReturns,
     load: { sources: 2, batch: 1 },
-    faults: async ({ brokers, queue, flowing, bite, count }) => {
-      for (let one = 0; one < count; one += 1) {
-        await flowing(50)
-        await bite(() => deleteEmpty(brokers, queue))
-      }
-      await flowing(50)
-    },
+    faults: repeatedly(({ brokers, queue }) => deleteEmpty(brokers, queue), 50),
   },
   {
     id: 'R30',
-    fault: 'RabbitMQ refuses (reject-publish, 1 message)',
+    // Given to a queue that is longer, the policy itself drops what is too much (RabbitMQ 3.10: 999 of 1,000).
+    fault: 'RabbitMQ refuses (reject-publish above 5,000 messages), with nobody who takes from the queue',
     counts: { short: 1, long: 20 },
     bar: '0 lost',
+    split: true,
     sabotage: deafToRefusals,
-    faults: async ({ brokers, queue, flowing, taking, bite, count }) => {
-      for (let one = 0; one < count; one += 1) {
-        await flowing()
-        await brokers.rabbitmqctl('set_policy', 'full', `^${queue}$`, '{"max-length":1,"overflow":"reject-publish"}', '--apply-to', 'queues')
-        await bite(() => taking(2000))
-        await brokers.rabbitmqctl('clear_policy', 'full')
-      }
-      await flowing()
-    },
+    faults: repeatedly(async ({ brokers, queue, taking, worker }) => {
+      await brokers.rabbitmqctl('set_policy', 'full', `^${queue}$`, '{"max-length":5000,"overflow":"reject-publish"}', '--apply-to', 'queues')
+      await worker.kill()
+      await taking(10_000)
+      await brokers.rabbitmqctl('clear_policy', 'full')
+      await worker.start()
+    }),
   },
   {
     id: 'R41',

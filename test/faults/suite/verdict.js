@@ -14,4 +14,5 @@ export const faultsOf = (row, result) => {
   return wrong
 }
 
+/** A row that tells of no bites judges that itself. */
 export const isVoid = (result, count) => result.bites < count
