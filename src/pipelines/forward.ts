@@ -48,7 +48,9 @@ const checked = (message: Message): readonly Message[] => {
 
 /**
  * Queue → Pulsar, which must confirm; copies on the side; dead letters for the rejected.
- * A copy is made when a message leaves the queue for the first time, not for repeats.
+ * A copy is made when a message leaves the queue for the first time, not for repeats. What
+ * Pulsar was tried with after a silence counts as delivered then, and is a repeat when the
+ * queue gives it again.
  */
 export const forward = ({
   read,
@@ -66,10 +68,12 @@ export const forward = ({
     filtered: counted.repeatDropped,
   })
   const firstOnly = each<Message, Message>((message) => (message.redelivered === true ? [] : [message]))
+  const arrived = (message: Message): void => {
+    recent.add(message)
+    counted.delivered(message)
+  }
   const delivered = tap<Receipt<Message>>(({ outcome, value }) => {
-    if (outcome.kind !== 'accepted') return
-    recent.add(value)
-    counted.delivered(value)
+    if (outcome.kind === 'accepted') arrived(value)
   })
   const buried = tap<Receipt<DeadLetter<Message>>>(({ outcome, value }) => {
     if (outcome.kind === 'accepted') counted.deadLettered(value.value)
@@ -77,7 +81,7 @@ export const forward = ({
   return whileOpen(
     far,
     (scope) =>
-      read(scope).pipe(
+      read({ window, stop: scope.stop }).pipe(
         rescue(
           pipe(
             each(checked, { stage: 'check' }),
@@ -94,6 +98,6 @@ export const forward = ({
           pipe(deadLetters, buried),
         ),
       ),
-    { window, patienceMs, stop },
+    { patienceMs, stop, proved: arrived },
   )
 }

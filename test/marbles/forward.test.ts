@@ -1,5 +1,5 @@
 /** What the pipeline to Pulsar does with one message; its invariants under faults are in pipeline.test.ts. */
-import { map } from 'rxjs'
+import { asyncScheduler, map } from 'rxjs'
 import { describe, expect } from 'vitest'
 import type { Connection, Delivery, Receipt } from '../../src/delivery.js'
 import type { Message } from '../../src/message.js'
@@ -9,20 +9,22 @@ import type { DeadLetter } from '../../src/operators/rescue.js'
 import { forward } from '../../src/pipelines/forward.js'
 import { marbles } from './marbles.js'
 import type { Marbles, Plan } from '../../src/testing.js'
+import type { Plans } from '../../src/testing/stage.js'
 
 const ours = (id: string): Message => ({ id, body: Buffer.from('{}'), properties: {}, digest: `digest of ${id}` })
 const byId = (connection: Connection<string>): Connection<Message> => connection.pipe(map((send) => send && (({ id }: Message) => send(id))))
 
 /** Letters of the row come as these messages; all of it ends at its frame, or when the source does. */
-const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>>, plans: Readonly<Record<string, Plan>> = {}) => {
+const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>>, plans: Plans<Plan> = {}, patienceMs = 60_000) => {
   const [far, copy, grave] = [m.far('w', plans), m.far('w'), m.far('w')]
   const queue = m.source(row)
+  const runs: number[] = []
   const counted: string[] = []
   const reasons: string[] = []
   const dead: Connection<DeadLetter<Message>> = grave.connection.pipe(
     map((send) => send && (({ value, reason, stage }: DeadLetter<Message>) => (reasons.push(`${value.id} ${stage}: ${reason}`), send(value.id)))),
   )
-  const read = () => queue.deliveries.pipe(map(({ value, settle }): Delivery<Message> => ({ value: messages[value] ?? ours(value), settle })))
+  const read = () => (runs.push(asyncScheduler.now()), queue.deliveries).pipe(map(({ value, settle }): Delivery<Message> => ({ value: messages[value] ?? ours(value), settle })))
   const running = forward({
     read,
     far: byId(far.connection),
@@ -30,6 +32,7 @@ const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>
     copies: [{ name: 'copy', sink: deliver(byId(copy.connection), { sink: 'copy' }) }],
     deadLetters: deliver(dead, { sink: 'dead' }),
     recent: recent(),
+    patienceMs,
     counted: {
       delivered: ({ id }) => counted.push(`${id} delivered`),
       deadLettered: ({ id }) => counted.push(`${id} buried`),
@@ -38,7 +41,7 @@ const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>
     },
   })
   m.expectObservable(running.pipe(map(({ sink }: Receipt) => sink.charAt(0))), '40ms !')
-  return { far, copy, grave, queue, counted, reasons }
+  return { far, copy, grave, queue, runs, counted, reasons }
 }
 
 describe('forward', () => {
@@ -80,5 +83,11 @@ describe('forward', () => {
     m.rows([queue.settled, '-----a'])
     m.flush()
     expect(copy.confirmed).toEqual(['a'])
+  })
+  marbles('counts what Pulsar was tried with after a silence as delivered, and does not send it again when the queue gives it', (m) => {
+    const { far, runs, counted } = run(m, 'a 14ms r', { r: ours('a') }, { a: ['silent', 3] }, 10)
+    m.rows([far.writes, 'a 9ms a'])
+    m.flush()
+    expect([runs, counted]).toEqual([[0, 13], ['a delivered', 'a repeated']])
   })
 })

@@ -1,6 +1,6 @@
 /** Where the real brokers are, for tests on the wire. */
 import { execFile, spawnSync } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -30,6 +30,8 @@ export interface OwnBrokers extends Brokers {
   readonly freeze: (broker?: BrokerName) => Promise<void>
   readonly thaw: (broker?: BrokerName) => Promise<void>
   readonly rabbitmqctl: (...args: readonly string[]) => Promise<string>
+  /** RabbitMQ's own log, so far. */
+  readonly rabbitmqLog: () => string
   /** Ends both and removes their data. */
   readonly dispose: () => Promise<void>
 }
@@ -157,6 +159,13 @@ export const ownBrokers = (
     freeze: verb('freeze'),
     thaw: verb('thaw'),
     rabbitmqctl: (...args) => run(dir, ['rabbitmqctl', ...args]),
+    rabbitmqLog: () => {
+      const folder = join(dir, 'rabbitmq', 'log')
+      return readdirSync(folder, { withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map(({ name: file }) => readFileSync(join(folder, file), 'utf8'))
+        .join('\n')
+    },
     dispose: async () => {
       await run(dir, ['kill'])
       process.off('exit', atExit)
