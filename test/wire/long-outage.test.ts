@@ -21,7 +21,7 @@ const mutePulsar = async () => {
   let confirms = false
   server.on('connection', (socket) =>
     socket.on('message', (data) => {
-      const { context, properties } = JSON.parse(String(data)) as { context: string; properties: { messageId: string } }
+      const { context, properties } = JSON.parse((data as Buffer).toString()) as { context: string; properties: { messageId: string } }
       written += 1
       if (!confirms) return
       stored.push(properties.messageId)
