@@ -7,6 +7,38 @@ export interface Recent {
   readonly add: (message: Message) => void
 }
 
+/** What is on its way. A copy that meets its first need not go too: the first is still in its queue. */
+export interface UnderWay {
+  /** False when the same id, with the same bytes, is on its way already. */
+  readonly enter: (message: Message) => boolean
+  readonly leave: (message: Message) => void
+}
+
+/**
+ * Tells a copy that comes while the first is on its way: one that was written to a broker that
+ * blocked, and then to the spool too. Dropping it loses nothing, for the first is unsettled:
+ * it arrives, is buried, or comes again. For one run of a pipeline, as what is released may be a copy.
+ *
+ * **Holds**: the window's ids and digests.
+ */
+export const underWay = (): UnderWay => {
+  const keys = new Set<string>()
+  const keyOf = ({ id, digest }: Message): string | undefined => (digest === undefined ? undefined : `${digest} ${id}`)
+  return {
+    enter: (message) => {
+      const key = keyOf(message)
+      if (key === undefined) return true
+      if (keys.has(key)) return false
+      keys.add(key)
+      return true
+    },
+    leave: (message) => {
+      const key = keyOf(message)
+      if (key !== undefined) keys.delete(key)
+    },
+  }
+}
+
 /**
  * Remembers the last messages that Pulsar confirmed. A message is a repeat only when its id
  * *and* its digest are those of one of them; messages without a digest never are.

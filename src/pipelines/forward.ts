@@ -4,12 +4,14 @@ import type { Connection, Receipt, Sink, Source } from '../delivery.js'
 import { topLevelFields } from '../json.js'
 import type { Message } from '../message.js'
 import { bestEffort } from '../operators/best-effort.js'
-import type { Recent } from '../operators/drop-repeats.js'
+import { underWay } from '../operators/drop-repeats.js'
+import type { Recent, UnderWay } from '../operators/drop-repeats.js'
 import { each } from '../operators/each.js'
 import { fanOut } from '../operators/fan-out.js'
 import { rescue } from '../operators/rescue.js'
 import type { DeadLetter } from '../operators/rescue.js'
 import { whileOpen } from '../operators/while-open.js'
+import type { Scope } from '../operators/while-open.js'
 
 /** Somewhere else a message goes, without a say. */
 export interface Copy {
@@ -64,40 +66,38 @@ export const forward = ({
   patienceMs = 60_000,
   stop = NEVER,
 }: ForwardParts): Observable<Receipt> => {
-  const fresh = each<Message, Message>((message) => (recent.has(message) ? [] : [message]), {
-    filtered: counted.repeatDropped,
-  })
+  const fresh = ({ enter }: UnderWay) =>
+    each<Message, Message>((message) => (recent.has(message) || !enter(message) ? [] : [message]), { filtered: counted.repeatDropped })
   const firstOnly = each<Message, Message>((message) => (message.redelivered === true ? [] : [message]))
   const arrived = (message: Message): void => {
     recent.add(message)
     counted.delivered(message)
   }
-  const delivered = tap<Receipt<Message>>(({ outcome, value }) => {
-    if (outcome.kind === 'accepted') arrived(value)
-  })
+  const answered = ({ leave }: UnderWay) =>
+    tap<Receipt<Message>>(({ outcome, value }) => {
+      leave(value)
+      if (outcome.kind === 'accepted') arrived(value)
+    })
   const buried = tap<Receipt<DeadLetter<Message>>>(({ outcome, value }) => {
     if (outcome.kind === 'accepted') counted.deadLettered(value.value)
   })
-  return whileOpen(
-    far,
-    (scope) =>
-      read({ window, stop: scope.stop }).pipe(
-        rescue(
-          pipe(
-            each(checked, { stage: 'check' }),
-            fresh,
-            fanOut<Message>(
-              pipe(sink(scope.connection), delivered),
-              ...copies.map((copy) =>
-                bestEffort<Message>(pipe(firstOnly, copy.sink), {
-                  dropped: (count) => counted.copiesDropped(copy.name, count),
-                }),
-              ),
+  const run = (scope: Scope<Message>, out: UnderWay): Observable<Receipt> =>
+    read({ window, stop: scope.stop }).pipe(
+      rescue(
+        pipe(
+          each(checked, { stage: 'check' }),
+          fresh(out),
+          fanOut<Message>(
+            pipe(sink(scope.connection), answered(out)),
+            ...copies.map((copy) =>
+              bestEffort<Message>(pipe(firstOnly, copy.sink), {
+                dropped: (count) => counted.copiesDropped(copy.name, count),
+              }),
             ),
           ),
-          pipe(deadLetters, buried),
         ),
+        pipe(deadLetters, buried),
       ),
-    { patienceMs, stop, proved: arrived },
-  )
+    )
+  return whileOpen(far, (scope) => run(scope, underWay()), { patienceMs, stop, proved: arrived })
 }

@@ -66,6 +66,23 @@ describe('forward', () => {
     m.flush()
     expect([far.confirmed, copy.confirmed, counted]).toEqual([['a'], ['a'], ['a delivered', 'a repeated']])
   })
+  marbles('drops a copy that comes while the first is on its way, and answers for it at once', (m) => {
+    const { far, copy, counted, queue } = run(m, 'ar-b', { r: ours('a') }, { a: 5 })
+    m.rows([queue.settled, '-r--ba'])
+    m.flush()
+    expect([far.confirmed, copy.confirmed, counted]).toEqual([['b', 'a'], ['a', 'b'], ['a repeated', 'b delivered', 'a delivered']])
+  })
+  marbles('sends a copy of what was refused while on its way: it was not delivered', (m) => {
+    const { far, counted } = run(m, 'a--r', { r: ours('a') }, { a: ['refused', 1] })
+    m.flush()
+    expect([far.refused, far.confirmed, counted]).toEqual([['a'], ['a'], ['a buried', 'a delivered']])
+  })
+  marbles('sends a message with the bytes of another, or without a digest, though its like is on its way', (m) => {
+    const { digest, ...foreign } = ours('f')
+    const { far } = run(m, 'abfg', { b: { ...ours('a'), digest: `${digest} and more` }, f: foreign, g: foreign }, { a: 9, f: 9 })
+    m.flush()
+    expect(far.confirmed).toEqual(['a', 'a', 'f', 'f'])
+  })
   marbles('takes nothing for a repeat that was not delivered', (m) => {
     const { far, grave, counted } = run(m, 'a--r', { r: ours('a') }, { a: 'refused' })
     m.flush()

@@ -341,6 +341,22 @@ export const core = [
     caughtBy: marbles('while-open', 'is tried with the oldest, in whatever order the writes were taken back'),
   },
   {
+    name: 'send a copy while the first is on its way',
+    guarantee: 'Two copies inside one window arrive once.',
+    file: 'src/pipelines/forward.ts',
+    find: 'recent.has(message) || !enter(message) ? []',
+    replace: 'recent.has(message) || (enter(message) && false) ? []',
+    caughtBy: marbles('forward', 'drops a copy that comes while the first is on its way'),
+  },
+  {
+    name: 'never forget what was on its way',
+    guarantee: 'A copy of what was refused is sent: it was not delivered.',
+    file: 'src/operators/drop-repeats.ts',
+    find: 'if (key !== undefined) keys.delete(key)',
+    replace: 'if (key === undefined) keys.clear()',
+    caughtBy: marbles('forward', 'sends a copy of what was refused while on its way'),
+  },
+  {
     name: 'forget what Pulsar was tried with',
     guarantee: 'What Pulsar confirmed when it was tried is a repeat when the queue gives it again.',
     file: 'src/pipelines/forward.ts',
