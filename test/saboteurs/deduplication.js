@@ -1,0 +1,80 @@
+const numbered = 'src/connections/pulsar-numbered.ts'
+const numbers = 'src/connections/numbers.ts'
+const byScript = (title) => ['test/marbles/numbered.test.ts', title]
+const wire = (title) => ['test/wire/deduplication.test.ts', title]
+
+const uncounted = { file: numbered, find: ', initialSequenceId: String(number - 1)', replace: '' }
+const batched = { file: numbered, find: "batchingEnabled: 'false'", replace: "batchingEnabled: 'true'" }
+const forgetful = { file: numbered, find: 'numberBook(journal.found, newRun', replace: 'numberBook([], newRun' }
+const late = {
+  file: numbered,
+  find: '      syncing = true\n      sync(records)',
+  replace: '      sendAll()\n      batch.length = 0\n      syncing = true\n      sync(records)',
+}
+
+/** @type {readonly import('./list.js').Saboteur[]} */
+export const deduplication = [
+  { name: 'dedup: let the server count on by itself', guarantee: 'A resent message carries the number that it had.', ...uncounted, caughtBy: byScript('are sent again after a loss') },
+  { name: 'dedup: leave batching on', guarantee: 'Deduplication costs no message.', ...batched, caughtBy: byScript('stores everything once and in order') },
+  { name: 'dedup: count anew after a restart', guarantee: 'A message keeps its number over a restart.', ...forgetful, caughtBy: byScript('when the forwarder was killed after Pulsar stored them') },
+  {
+    name: 'dedup: go on counting under one name',
+    guarantee: 'A number that was reset costs no message.',
+    file: numbered,
+    find: "if (renewed || (fresh && repeat && !trusted)) return renew()",
+    replace: '',
+    caughtBy: byScript('when the name has been used beyond what is known here'),
+  },
+  { name: 'dedup: journal after the send', guarantee: 'A number is on disk before it is sent.', ...late, caughtBy: byScript('stores everything once and in order') },
+  {
+    name: 'dedup: send an old number behind newer ones',
+    guarantee: 'What comes again out of order gets a new number: a repeat rather than a loss.',
+    file: numbers,
+    find: 'const dead = die(leftBehind(place))',
+    replace: 'const dead = die(leftBehind(place).slice(0, 0))',
+    caughtBy: byScript('deduplication costs no message'),
+  },
+  {
+    name: 'dedup: forget the dead numbers over a restart',
+    guarantee: 'A number that was left behind is dead for the next start too.',
+    file: numbers,
+    find: 'records: [...dead, ...given] }',
+    replace: 'records: given }',
+    caughtBy: byScript('what comes again behind newer ones gets a new number'),
+  },
+  {
+    name: 'dedup: skip what has its number when its writer has left',
+    guarantee: 'The server’s count and ours are one.',
+    file: numbered,
+    find: "        const step = done.closed ? undefined : book.next(message)",
+    replace: '        const step = book.next(message)\n        if (done.closed && step.kind === "send") { asked.shift(); continue }',
+    caughtBy: byScript('stores everything once and in order'),
+  },
+  {
+    name: 'dedup: take any message for its namesake',
+    guarantee: 'A message without our digest is dropped only when the queue gave it out before.',
+    file: numbers,
+    find: 'message.redelivered === true && alike.length === 1',
+    replace: 'alike.length >= 1',
+    caughtBy: byScript('of a message without our digest'),
+  },
+  {
+    name: 'dedup: tell of a refusal before its number is dead on disk',
+    guarantee: 'A refused message whose dead letter was lost is not taken for stored.',
+    file: numbered,
+    find: 'sync(book.refused(entry)).subscribe({',
+    replace: 'book.refused(entry)\n      sync([]).subscribe({',
+    caughtBy: byScript('die with a refused message'),
+  },
+  {
+    name: 'dedup: send where the broker does not drop repeats',
+    guarantee: 'The option refuses rather than half-works.',
+    file: numbered,
+    find: 'allowed.pipe(switchMap(() => numberedOn(send, book, kept, refused, settings)))',
+    replace: 'numberedOn(send, book, kept, refused, settings)',
+    caughtBy: byScript('wait for a broker that does not drop repeats'),
+  },
+  { name: 'wire: dedup: let the server count on by itself', guarantee: 'Nothing is doubled under kills.', ...uncounted, caughtBy: wire('on: nothing doubled, nothing lost'), dist: true, wire: true },
+  { name: 'wire: dedup: leave batching on', guarantee: 'Nothing is lost under kills.', ...batched, caughtBy: wire('on: nothing doubled, nothing lost'), dist: true, wire: true },
+  { name: 'wire: dedup: count anew after a restart', guarantee: 'Nothing is doubled under kills.', ...forgetful, caughtBy: wire('on: nothing doubled, nothing lost'), dist: true, wire: true },
+]
