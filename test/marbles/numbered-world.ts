@@ -197,10 +197,17 @@ export const forwarder = (
     window,
     ...settings,
   })
-  const deliveries = new Subject<Delivery<Message>>()
-  const running = deliveries.pipe(pulsarSink(connection, { window })).subscribe()
+  // As `whileOpen` holds it: a run of the pipeline may end and another begin on one connection.
+  const running = connection.subscribe()
+  let run = Subscription.EMPTY
+  const begin = (): void => {
+    const deliveries = new Subject<Delivery<Message>>()
+    run = deliveries.pipe(pulsarSink(connection, { window })).subscribe()
+    running.add(run)
+    queue.read((delivery) => deliveries.next(delivery), window)
+  }
   alive.add(running)
-  queue.read((delivery) => deliveries.next(delivery), window)
+  begin()
   return {
     kill: (keeps?: (id: string) => boolean): void => {
       kill()
@@ -210,6 +217,13 @@ export const forwarder = (
     stop: (): void => {
       queue.leave()
       running.unsubscribe()
+    },
+    /** Gives everything back, on the same connection, and takes it again. */
+    release: (): void => {
+      if (running.closed) return
+      queue.leave()
+      run.unsubscribe()
+      begin()
     },
   }
 }

@@ -46,8 +46,8 @@ export const deduplication = [
     name: 'dedup: skip what has its number when its writer has left',
     guarantee: 'The server’s count and ours are one.',
     file: numbered,
-    find: "        const step = done.closed ? undefined : book.next(message)",
-    replace: '        const step = book.next(message)\n        if (done.closed && step.kind === "send") { asked.shift(); continue }',
+    find: 'batch.push(() => write(message, step.entry, step.fresh))',
+    replace: 'batch.push(() => done.closed || write(message, step.entry, step.fresh))',
     caughtBy: byScript('stores everything once and in order'),
   },
   {
