@@ -3,7 +3,8 @@
  * size, written in place and in turn, so that a full disk does not stop the road to Pulsar.
  *
  * A record has 40 bytes: checksum, kind, number, run, and a key or a second number. The
- * checksum depends on the file's pass, so what is left of an older pass is no record.
+ * checksum depends on the file's pass, so what is left of an older pass is no record. What is
+ * synced together begins with a record that says how many follow.
  */
 import { join } from 'node:path'
 import { crc32 } from 'node:zlib'
@@ -32,7 +33,7 @@ export interface NumberJournalOptions {
 }
 
 const recordBytes = 40
-const kinds = ['none', 'given', 'given to a foreign one', 'stored', 'dead', 'header'] as const
+const kinds = ['none', 'given', 'given to a foreign one', 'stored', 'dead', 'header', 'batch'] as const
 type Kind = (typeof kinds)[number]
 
 const write = (into: Buffer, at: number, pass: number, kind: Kind, number: number, run = '', last: Buffer = Buffer.alloc(0)): void => {
@@ -44,13 +45,15 @@ const write = (into: Buffer, at: number, pass: number, kind: Kind, number: numbe
 }
 
 const encode = (records: readonly NumberRecord[], pass: number): Buffer => {
-  const bytes = Buffer.alloc(records.length * recordBytes)
+  const bytes = Buffer.alloc((1 + records.length) * recordBytes)
+  write(bytes, 0, pass, 'batch', records.length)
   records.forEach((record, i) => {
+    const at = (1 + i) * recordBytes
     if (record.kind === 'given')
-      return write(bytes, i * recordBytes, pass, record.foreign ? 'given to a foreign one' : 'given', record.number, record.run, Buffer.from(record.key, 'hex'))
+      return write(bytes, at, pass, record.foreign ? 'given to a foreign one' : 'given', record.number, record.run, Buffer.from(record.key, 'hex'))
     const to = Buffer.alloc(8)
     to.writeUIntBE(record.to, 2, 6)
-    write(bytes, i * recordBytes, pass, record.kind, record.number, record.run, to)
+    write(bytes, at, pass, record.kind, record.number, record.run, to)
   })
   return bytes
 }
@@ -67,16 +70,30 @@ const decode = (bytes: Buffer, at: number, kind: Kind): NumberRecord | undefined
   return undefined
 }
 
-/** Up to the first that is none; undefined when there are others behind it: something in between was damaged. */
+/**
+ * All whole batches. The last one may be torn: nothing of it was sent yet. Undefined when another
+ * begins behind a torn one: that one was synced, and has been damaged since.
+ */
 const readRecords = (bytes: Buffer, pass: number): readonly NumberRecord[] | undefined => {
   const found: NumberRecord[] = []
-  let ended = false
+  let batch: NumberRecord[] = []
+  let left = 0 // of the batch that is being read
+  let torn = false
   for (let at = recordBytes; at + recordBytes <= bytes.length; at += recordBytes) {
     const kind = kindAt(bytes, at, pass)
-    const record = kind === undefined ? undefined : decode(bytes, at, kind)
-    if (record === undefined) ended = true
-    else if (ended) return undefined
-    else found.push(record)
+    if (kind === 'batch') {
+      if (torn || left > 0) return undefined
+      left = bytes.readUIntBE(at + 10, 6)
+      batch = []
+      continue
+    }
+    const record = kind === undefined || left === 0 ? undefined : decode(bytes, at, kind)
+    if (record === undefined) torn = true
+    else if (!torn) {
+      batch.push(record)
+      left -= 1
+      if (left === 0) found.push(...batch)
+    }
   }
   return found
 }
@@ -108,11 +125,11 @@ const load = async (fs: LogFileSystem, path: string): Promise<Loaded> => {
 
 const open = async (folder: string, lock: Lock, { keep, fs = nodeFileSystem }: NumberJournalOptions): Promise<NumberJournal> => {
   const paths = ['0', '1'].map((name) => join(folder, name))
-  const size = (4 * keep + 1) * recordBytes
+  const size = 5 * keep * recordBytes
   const [a, b] = (await Promise.all(paths.map((path) => load(fs, path)))) as [Loaded, Loaded]
   const newest = a.pass >= b.pass ? a : b
-  // A file that cannot be read may be the newest: then nothing that is here can be trusted.
-  const damaged = a.records === undefined || b.records === undefined
+  // A file whose head is gone may be the newest: then nothing that is here can be trusted. The older one may be half overwritten.
+  const damaged = newest.pass === Number.POSITIVE_INFINITY || newest.records === undefined
   const found = damaged ? [] : (newest.records ?? [])
   let side = a.pass >= b.pass ? 1 : 0 // written next
   // Above any pass that a damaged file can have.
@@ -138,7 +155,7 @@ const open = async (folder: string, lock: Lock, { keep, fs = nodeFileSystem }: N
     side = 1 - side
   }
   const put = async (records: readonly NumberRecord[], all: () => readonly NumberRecord[]): Promise<void> => {
-    const bytes = encode(records, pass)
+    const bytes = records.length === 0 ? Buffer.alloc(0) : encode(records, pass)
     if (file === undefined || end + bytes.length > size) return fresh(all())
     try {
       await writeAll(file, bytes, end)
