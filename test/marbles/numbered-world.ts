@@ -130,10 +130,9 @@ export const queueOf = (foreign: (id: string) => boolean = () => false) => {
       if (next === undefined) return
       outside.set(next.id, next)
       const reader = give
-      const value = message(next.id, { redelivered: next.redelivered })
-      const { digest: _, ...others } = value
+      const { id, body, properties, redelivered, digest } = message(next.id, { redelivered: next.redelivered })
       give({
-        value: foreign(next.id) ? others : value,
+        value: { id, body, properties, ...(redelivered === undefined ? {} : { redelivered }), ...(foreign(id) || digest === undefined ? {} : { digest }) },
         settle: ({ kind }) => {
           if (give !== reader) return
           outside.delete(next.id)

@@ -1,5 +1,8 @@
 const numbered = 'src/connections/pulsar-numbered.ts'
 const numbers = 'src/connections/numbers.ts'
+const journal = 'src/connections/number-journal.ts'
+const check = 'src/connections/pulsar-deduplication.ts'
+const onDisk = (title) => ['test/unit/number-journal.test.ts', title]
 const byScript = (title) => ['test/marbles/numbered.test.ts', title]
 const wire = (title) => ['test/wire/deduplication.test.ts', title]
 
@@ -74,7 +77,64 @@ export const deduplication = [
     replace: 'numberedOn(send, book, kept, refused, settings)',
     caughtBy: byScript('wait for a broker that does not drop repeats'),
   },
+  {
+    name: 'dedup: keep numbers without a sync',
+    guarantee: 'A number is on disk before it is sent.',
+    file: journal,
+    find: 'await writeAll(file, bytes, end)\n      await file.sync()',
+    replace: 'await writeAll(file, bytes, end)',
+    caughtBy: onDisk('a power cut at any call leaves all that was synced'),
+  },
+  {
+    name: 'dedup: take damage for the end',
+    guarantee: 'Numbers that were damaged are not believed.',
+    file: journal,
+    find: 'if (torn || left > 0) return undefined',
+    replace: '',
+    caughtBy: onDisk('a bit that flipped in what was synced'),
+  },
+  {
+    name: 'dedup: go on in a file whose sync failed',
+    guarantee: 'What a disk has after a sync that failed is not believed.',
+    file: journal,
+    find: '      file = undefined\n      throw error',
+    replace: '      throw error',
+    caughtBy: onDisk('after a sync that failed'),
+  },
+  {
+    name: 'dedup: take silence of the statistics for yes',
+    guarantee: 'The option refuses rather than half-works.',
+    file: check,
+    find: 'if (status !== 200 || found === undefined)',
+    replace: 'if (found === undefined) return true\n  if (status !== 200)',
+    caughtBy: ['test/contract/pulsar-deduplication.test.ts', 'the statistics do not say'],
+  },
+  {
+    name: 'dedup: take any state for on',
+    guarantee: 'The option refuses rather than half-works.',
+    file: check,
+    find: "if (found === 'Enabled') return true",
+    replace: 'if (found.length > 0) return true',
+    caughtBy: ['test/contract/pulsar-deduplication.test.ts', 'it does not: misconfigured'],
+  },
+  {
+    name: 'dedup: take an address that numbers nothing',
+    guarantee: 'The option refuses rather than half-works.',
+    file: 'src/settings.ts',
+    find: "/^wss?:/.test(settings.pulsarUrl ?? '')",
+    replace: "/^(ws|pulsar)/.test(settings.pulsarUrl ?? '')",
+    caughtBy: ['test/unit/settings.test.ts', 'take deduplication only with an address of Pulsar'],
+  },
   { name: 'wire: dedup: let the server count on by itself', guarantee: 'Nothing is doubled under kills.', ...uncounted, caughtBy: wire('on: nothing doubled, nothing lost'), dist: true, wire: true },
   { name: 'wire: dedup: leave batching on', guarantee: 'Nothing is lost under kills.', ...batched, caughtBy: wire('on: nothing doubled, nothing lost'), dist: true, wire: true },
+  {
+    name: 'wire: dedup: send an old number behind newer ones',
+    guarantee: 'What comes again out of order gets a new number: a repeat rather than a loss.',
+    file: numbers,
+    find: 'const dead = die(leftBehind(place))',
+    replace: 'const dead = die(leftBehind(place).slice(0, 0))',
+    caughtBy: ['test/wire/deduplication-traps.test.ts', 'when what comes again comes behind what is new'],
+    wire: true,
+  },
   { name: 'wire: dedup: count anew after a restart', guarantee: 'Nothing is doubled under kills.', ...forgetful, caughtBy: wire('on: nothing doubled, nothing lost'), dist: true, wire: true },
 ]

@@ -123,7 +123,8 @@ it('after a sync that failed it goes on with the other file, and everything that
     ...disk.fs,
     open: async (path, how) => {
       const file = await disk.fs.open(path, how)
-      return { ...file, sync: () => (failing ? Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) : file.sync()) }
+      // What a sync could not bring to the disk may be gone from the memory too.
+      return { ...file, write: (bytes, at) => (failing ? Promise.resolve(bytes.length) : file.write(bytes, at)), sync: () => (failing ? Promise.reject(Object.assign(new Error('io'), { code: 'EIO' })) : file.sync()) }
     },
   }
   const journal = await open(fs)
