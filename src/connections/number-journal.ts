@@ -168,6 +168,9 @@ const open = async (folder: string, lock: Lock, { keep, fs = nodeFileSystem }: N
       throw error
     }
   }
+  // Both from the start: later the disk may be full.
+  for (const [i, { size: has }] of [a, b].entries())
+    if (has === 0) await (await placeFile(fs, folder, paths[i] as string, Buffer.alloc(size))).close()
   await fresh(found)
   if (damaged) await fresh(found) // over the other one, too
   let last: Promise<unknown> = Promise.resolve()

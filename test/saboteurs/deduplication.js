@@ -102,6 +102,14 @@ export const deduplication = [
     caughtBy: onDisk('after a sync that failed'),
   },
   {
+    name: 'dedup: make room for the second file when it is needed',
+    guarantee: 'A full disk does not stop the road to Pulsar.',
+    file: journal,
+    find: 'if (has === 0) await',
+    replace: 'if (has > 0) await',
+    caughtBy: onDisk('a full file is followed by the other'),
+  },
+  {
     name: 'dedup: take silence of the statistics for yes',
     guarantee: 'The option refuses rather than half-works.',
     file: check,
