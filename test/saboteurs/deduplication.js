@@ -78,6 +78,22 @@ export const deduplication = [
     caughtBy: byScript('wait for a broker that does not drop repeats'),
   },
   {
+    name: 'dedup: know again only what the queue marks',
+    guarantee: 'A spool that is replayed doubles nothing.',
+    file: numbers,
+    find: 'if (message.digest !== undefined) return alike.at(-1)',
+    replace: 'if (message.digest !== undefined) return message.redelivered === true ? alike.at(-1) : undefined',
+    caughtBy: ['test/unit/numbers.test.ts', 'a second copy in the queue'],
+  },
+  {
+    name: 'dedup: bring dead numbers back to life',
+    guarantee: 'Deduplication costs no message that was refused once.',
+    file: numbers,
+    find: "const old = found?.state === 'open' ? found : undefined",
+    replace: 'const old = found',
+    caughtBy: ['test/unit/numbers.test.ts', 'a dead letter that is sent again'],
+  },
+  {
     name: 'dedup: keep numbers without a sync',
     guarantee: 'A number is on disk before it is sent.',
     file: journal,
