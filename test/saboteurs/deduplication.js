@@ -160,5 +160,14 @@ export const deduplication = [
     caughtBy: ['test/wire/deduplication-traps.test.ts', 'when what comes again comes behind what is new'],
     wire: true,
   },
+  {
+    name: 'wire: dedup: one name for all runs',
+    guarantee: 'A counter that was reset costs no message.',
+    file: numbered,
+    find: "randomBytes(8).toString('hex')",
+    replace: "'0123456789abcdef'",
+    caughtBy: ['test/wire/deduplication-traps.test.ts', 'when the numbers are gone at each start'],
+    wire: true,
+  },
   { name: 'wire: dedup: count anew after a restart', guarantee: 'Nothing is doubled under kills.', ...forgetful, caughtBy: wire('on: nothing doubled, nothing lost'), dist: true, wire: true },
 ]

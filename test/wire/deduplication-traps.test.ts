@@ -108,7 +108,7 @@ await describeWire('deduplication never costs a message', ({ pulsarUrl }) => {
       })
       expect(lost).toBe(true)
       const old = batch(round).map(({ id }) => message(id, true))
-      await next(topic, folder, [message(`new${round}`), ...old.slice(10), ...old.slice(0, 10)])
+      await next(topic, folder, [message(`new${round}`), ...old.slice(15), ...old.slice(10, 15), ...old.slice(0, 10)])
     }
     const there = new Set(await ids(topic))
     expect(there.size).toBe(21 * rounds)
