@@ -75,6 +75,7 @@ const fields = {
   pulsarUrl: t.union([t.undefined, address('ws:', 'wss:', 'pulsar:', 'pulsar+ssl:')], url('ws:', 'wss:', 'pulsar:', 'pulsar+ssl:').expected),
   pulsarToken: t.union([t.undefined, text('a token', /^\S+$/)], 'a token'),
   pulsarTopic: topic,
+  deduplication: truth,
   configTopic: topic,
   configTopicsExtra: list('topics persistent://tenant/namespace/topic', (item) => topic.is(item)),
   httpHost: text('a host name or address', /^[\w.:-]+$/),
@@ -120,6 +121,7 @@ export const defaults = (deviceId: string): Record<SettingName, unknown> => ({
   pulsarUrl: undefined,
   pulsarToken: undefined,
   pulsarTopic: 'persistent://public/default/backhaul',
+  deduplication: false,
   configTopic: `persistent://public/default/ffc-configuration-${deviceId}`,
   configTopicsExtra: [],
   httpHost: '127.0.0.1',
@@ -192,6 +194,9 @@ const together = (settings: Settings): readonly string[] => [
   ...(settings.amqpUrl.length > 0 || ['ingest', 'forward', 'broadcast'].every((role) => settings.roles.includes(role as Role))
     ? []
     : ['roles: expected ingest, forward and broadcast together, for without an amqpUrl they share the embedded queue']),
+  ...(!settings.deduplication || /^wss?:/.test(settings.pulsarUrl ?? '')
+    ? []
+    : ['deduplication: expected a pulsarUrl of ws:// or wss:// as well: only there are messages numbered']),
 ]
 
 /** Path and expected type of each thing that is wrong; never a value, for it may be a secret. */

@@ -2,7 +2,8 @@ import { HandshakeRefused, SocketClosed } from './web-socket.js'
 
 /** What an answer of Pulsar's WebSocket producer means for the message, or for the socket. */
 export type Answer =
-  | { readonly kind: 'stored'; readonly context: string }
+  /** A repeat, by producer name and number, was not stored: an earlier one was. */
+  | { readonly kind: 'stored'; readonly context: string; readonly repeat: boolean }
   /** Never: this message alone. */
   | { readonly kind: 'refused'; readonly context: string; readonly reason: string }
   /** Not now: the socket is given up, and everything is sent again in order. */
@@ -26,7 +27,11 @@ interface Reply {
   readonly result?: unknown
   readonly errorMsg?: unknown
   readonly context?: unknown
+  readonly messageId?: unknown
 }
+
+/** Ledger -1, entry -1: what the broker's deduplication answers for a repeat. */
+const repeatId = 'CP///////////wEQ////////////A'
 
 const parsed = (text: string): Reply | undefined => {
   try {
@@ -41,10 +46,10 @@ const parsed = (text: string): Reply | undefined => {
 export const classify = (text: string): Answer => {
   const reply = parsed(text)
   if (reply === undefined || typeof reply.result !== 'string') return { kind: 'fault', reason: 'an answer that is not JSON' }
-  const { result, context } = reply
+  const { result, context, messageId } = reply
   const reason = typeof reply.errorMsg === 'string' ? reply.errorMsg.slice(0, 300) : result
   if (typeof context !== 'string') return { kind: 'fault', reason }
-  if (result === 'ok') return { kind: 'stored', context }
+  if (result === 'ok') return { kind: 'stored', context, repeat: typeof messageId === 'string' && messageId.startsWith(repeatId) }
   const exception = /PulsarClientException\$(\w+)/.exec(reason)?.[1] ?? ''
   if (result === 'send-error:7' || messageLevel.has(exception)) return { kind: 'refused', context, reason }
   if (result === 'send-error:3') return { kind: 'fault', reason }

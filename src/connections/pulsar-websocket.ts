@@ -1,7 +1,7 @@
 import { asyncScheduler, catchError, defer, Observable, Subject, switchMap, throwError } from 'rxjs'
 import type { Subscriber, Subscription } from 'rxjs'
 import { Rejection } from '../delivery.js'
-import type { Connection, Writer } from '../delivery.js'
+import type { Connection } from '../delivery.js'
 import type { Message } from '../message.js'
 import { classify, isPoison, PulsarUnavailable, unavailable } from './pulsar-answers.js'
 import { patience } from './patience.js'
@@ -53,9 +53,14 @@ export const authorization = (token: PulsarSettings['token']): Record<string, st
   return given === undefined ? {} : { authorization: `Bearer ${given}` }
 }
 
+/** What Pulsar says to a message that it has: whether this was a repeat, which it did not store again. */
+export interface Receipt {
+  readonly repeat: boolean
+}
+
 interface Write {
   readonly message: Message
-  readonly done: Subscriber<never>
+  readonly done: Subscriber<Receipt>
   since: number
 }
 
@@ -64,6 +69,13 @@ interface Suspicion {
   /** So many messages go one at a time: they were in flight when it happened. */
   alone: number
   faults: number
+}
+
+/** Whether it is too large to be sent, by a bound that needs no frame; what passes here passes there. */
+export const tooLarge = ({ id, body, properties }: Message, { key, maxMessageBytes = 700 * 1024 }: PulsarWriterSettings): string | undefined => {
+  if (body.length > maxMessageBytes) return `larger than ${maxMessageBytes} bytes`
+  const frameBytes = Math.ceil((body.length + 2) / 3) * 4 + Buffer.byteLength(JSON.stringify({ properties, id, key })) + 200
+  return frameBytes > frameLimit(maxMessageBytes) ? `larger than the ${frameLimit(maxMessageBytes)} bytes of one frame` : undefined
 }
 
 const frameOf = ({ id, body, properties }: Message, key: string, context: string): string =>
@@ -75,7 +87,7 @@ const writerOn = (
   { key, confirmTimeoutMs = 30_000, maxMessageBytes = 700 * 1024, lateAnswer = () => {} }: PulsarWriterSettings,
   suspicion: Suspicion,
   proven: () => void,
-): Observable<Writer<Message>> =>
+): Observable<(message: Message) => Observable<Receipt>> =>
   new Observable((subscriber) => {
     const maxFrameBytes = frameLimit(maxMessageBytes)
     const out = new Map<string, Write>() // sent and unconfirmed, in order
@@ -134,14 +146,16 @@ const writerOn = (
       suspicion.alone = Math.max(0, suspicion.alone - 1)
       suspicion.faults = 0
       proven()
-      if (answer.kind === 'stored') write.done.complete()
-      else write.done.error(new Rejection(answer.reason, 'pulsar'))
+      if (answer.kind === 'stored') {
+        write.done.next({ repeat: answer.repeat })
+        write.done.complete()
+      } else write.done.error(new Rejection(answer.reason, 'pulsar'))
       if (held.length > 0) pump()
     }
     subscriber.add(answers.subscribe({ next: answered, error: giveUp }))
     subscriber.next((message) => {
       if (message.body.length > maxMessageBytes) throw new Rejection(`larger than ${maxMessageBytes} bytes`, 'pulsar')
-      return new Observable<never>((done) => {
+      return new Observable<Receipt>((done) => {
         const write: Write = { message, done, since: 0 }
         if (held.length > 0 || closed()) {
           held.push(write)
@@ -155,6 +169,28 @@ const writerOn = (
     }
   })
 
+/** One attempt at a producer: a writer, once its socket is open. */
+export type OpenProducer = (query: Readonly<Record<string, string>>, proven: () => void) => Observable<(message: Message) => Observable<Receipt>>
+
+/** Opens producers of a topic, one after the other; they share what is known about messages that the server cannot bear. */
+export const pulsarProducers = (settings: PulsarWriterSettings): OpenProducer => {
+  const { url, topic, token, open = openWebSocket } = settings
+  const address = `${url.replace(/\/$/, '')}/ws/v2/producer/${topicPath(topic)}`
+  const suspicion: Suspicion = { alone: 0, faults: 0 }
+  return (query, proven) =>
+    defer(() => {
+      const answers = new Subject<string>()
+      const asked = new URLSearchParams({ ...query, sendTimeoutMillis: '0' }).toString()
+      return open(`${address}?${asked}`, (text) => answers.next(text), { ...settings, headers: authorization(token) }).pipe(
+        catchError((error: unknown) => {
+          answers.error(error)
+          return throwError(() => unavailable(error))
+        }),
+        switchMap((socket) => writerOn(socket, answers, settings, suspicion, proven)),
+      )
+    })
+}
+
 /**
  * Sends to a topic over Pulsar's WebSocket API, batched by the server.
  *
@@ -166,28 +202,15 @@ const writerOn = (
  * **Orders**: a topic without partitions stores in the order of writing.
  */
 export const pulsarWebSocketWriter = (settings: PulsarWriterSettings): Connection<Message> => {
-  const { url, topic, token, window = 1000, onState, open = openWebSocket } = settings
-  const query = new URLSearchParams({
+  const { window = 1000, onState } = settings
+  const query = {
     batchingEnabled: 'true',
     batchingMaxMessages: '1000',
     batchingMaxPublishDelay: '5',
     maxPendingMessages: String(2 * window),
-    sendTimeoutMillis: '0',
-  })
-  const address = `${url.replace(/\/$/, '')}/ws/v2/producer/${topicPath(topic)}?${query.toString()}`
-  const suspicion: Suspicion = { alone: 0, faults: 0 }
-  const attempt = (proven: () => void): Observable<Writer<Message>> =>
-    defer(() => {
-      const answers = new Subject<string>()
-      return open(address, (text) => answers.next(text), { ...settings, headers: authorization(token) }).pipe(
-        catchError((error: unknown) => {
-          answers.error(error)
-          return throwError(() => unavailable(error))
-        }),
-        switchMap((socket) => writerOn(socket, answers, settings, suspicion, proven)),
-      )
-    })
-  return reconnect(attempt, onState === undefined ? {} : { onState })
+  }
+  const producers = pulsarProducers(settings)
+  return reconnect((proven) => producers(query, proven), onState === undefined ? {} : { onState })
 }
 
 /** A message of a topic that is followed. */

@@ -4,6 +4,7 @@ import type { Observable } from 'rxjs'
 import type { Books } from '../books.js'
 import { countsOf, dropCopies } from '../books.js'
 import { pulsarWriter } from '../connections/pulsar.js'
+import { pulsarNumberedWriter } from '../connections/pulsar-numbered.js'
 import { topicLogWriter } from '../connections/topic-log.js'
 import type { Connection, Sink } from '../delivery.js'
 import type { Log } from '../log.js'
@@ -72,15 +73,16 @@ export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress
 
 /** Where messages go in the end: Pulsar, or the local topic log when no address is set. */
 export const farEnd = (
-  { pulsarUrl: url, pulsarToken, pulsarTopic: topic, deviceId: key, window, maxMessageBytes, dataDir, topicLogMaxBytes }: Settings,
+  { pulsarUrl: url, pulsarToken, pulsarTopic: topic, deviceId: key, window, maxMessageBytes, dataDir, topicLogMaxBytes, deduplication }: Settings,
   onState: ReturnType<typeof follow>,
   { openWebSocket: open }: Ports = {},
 ): { connection: Connection<Message>; sink: (connection: Connection<Message>) => Sink<Message> } => {
   if (url === undefined)
     return { connection: topicLogWriter({ file: topicLogFile(dataDir), key, maxBytes: topicLogMaxBytes, onState }), sink: topicLogSink }
   const token = pulsarToken === undefined ? {} : { token: () => pulsarToken }
+  const given = { url, topic, key, window, maxMessageBytes, onState, ...token, ...(open === undefined ? {} : { open }) }
   return {
-    connection: pulsarWriter({ url, topic, key, window, maxMessageBytes, onState, ...token, ...(open === undefined ? {} : { open }) }),
+    connection: deduplication ? pulsarNumberedWriter({ ...given, folder: join(dataDir, 'numbers') }) : pulsarWriter(given),
     sink: (connection) => pulsarSink(connection, { window }),
   }
 }

@@ -117,6 +117,15 @@ describe('settings', () => {
     ])
   })
 
+  it('take deduplication only with an address of Pulsar’s WebSocket API', () => {
+    const line = 'deduplication: expected a pulsarUrl of ws:// or wss:// as well: only there are messages numbered'
+    const wrong = (environment: Record<string, string>) => decodeSettings({ deviceId: 'd', environment: { BACKHAUL_DEDUPLICATION: 'true', ...environment } })
+    for (const environment of [{}, { BACKHAUL_PULSAR_URL: 'pulsar://h:6650' }, { BACKHAUL_PULSAR_URL: 'pulsar+ssl://h:6651' }] as Record<string, string>[])
+      expect(wrong(environment)).toMatchObject({ _tag: 'Left', left: [line] })
+    expect(right({ environment: { BACKHAUL_DEDUPLICATION: 'true', BACKHAUL_PULSAR_URL: 'wss://h' } }).settings.deduplication).toBe(true)
+    expect(right({}).settings.deduplication).toBe(false)
+  })
+
   it('have one variable and one flag for each name', () => {
     expect(variableOf('configTopicsExtra')).toBe('BACKHAUL_CONFIG_TOPICS_EXTRA')
     expect(flagOf('configTopicsExtra')).toBe('--config-topics-extra')
