@@ -101,7 +101,7 @@ const run = async (settings: Settings): Promise<number> => {
   // Known at the start, not when the first message waits.
   if (settings.pulsarUrl !== undefined && isNative(settings.pulsarUrl)) await lastValueFrom(pulsarNative())
   await lastValueFrom(
-    daemon(settings, { stop, log }).pipe(tap(({ url }) => banner(settings, url).forEach(host.out))),
+    daemon(settings, { stop, log, ports: { host } }).pipe(tap(({ url }) => banner(settings, url).forEach(host.out))),
     { defaultValue: undefined },
   )
   log.info({}, 'stopped')
