@@ -18,10 +18,11 @@ import { copies } from './copies.js'
 import { core } from './core.js'
 import { embeddedQueue } from './embedded-queue.js'
 import { enrichment } from './enrichment.js'
+import { honestQueues } from './honest-queues.js'
 import { http } from './http.js'
 import { pulsar } from './pulsar.js'
 import { rabbitmq } from './rabbitmq.js'
 import { spill } from './spill.js'
 
 /** @type {readonly Saboteur[]} */
-export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands]
+export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands, ...honestQueues]

@@ -1,0 +1,152 @@
+const judge = 'src/queue-problems.ts'
+const ask = 'src/connections/amqp-arguments.ts'
+const watch = 'src/pipelines/watch-queues.ts'
+const policies = 'src/connections/queue-policies.ts'
+const judged = (title) => ['test/unit/queue-problems.test.ts', title]
+const asked = (title) => ['test/unit/amqp-arguments.test.ts', title]
+const watched = (title) => ['test/marbles/watch-queues.test.ts', title]
+const wire = (title) => ['test/wire/honest-queues.test.ts', title]
+
+/** @type {readonly import('./list.js').Saboteur[]} */
+export const honestQueues = [
+  {
+    name: 'take a dropping limit for a refusing one',
+    guarantee: 'A limit that drops what was confirmed is an alarm.',
+    file: judge,
+    find: "const refuses = overflow === 'reject-publish' ||",
+    replace: "const refuses = overflow !== 'never' ||",
+    caughtBy: judged('a length by policy'),
+  },
+  {
+    name: 'alarm for a limit that refuses',
+    guarantee: 'A limit that refuses is honest: a warning, and no alarm.',
+    file: judge,
+    find: 'if (refuses)\n',
+    replace: "if (refuses && overflow === '')\n",
+    caughtBy: judged('a length that refuses by policy'),
+  },
+  {
+    name: 'overlook a time to live',
+    guarantee: 'Messages that vanish with time are an alarm.',
+    file: judge,
+    find: "    ['message-ttl', (ms",
+    replace: "    ['expires', (ms",
+    caughtBy: judged('a time to live by policy'),
+  },
+  {
+    name: 'overlook the default limit of RabbitMQ 4',
+    guarantee: 'A quorum queue of RabbitMQ 4 that drops after twenty returns is an alarm.',
+    file: judge,
+    find: 'if (limit === undefined && (!four || found.length > 0)) return []',
+    replace: 'if (limit === undefined) return []',
+    caughtBy: judged('the default delivery limit of RabbitMQ 4'),
+  },
+  {
+    name: 'trust a negative limit on RabbitMQ 3',
+    guarantee: 'A negative delivery limit on RabbitMQ 3 is an alarm: it drops at the first return.',
+    file: judge,
+    find: 'if (!four && least !== undefined && Number(least.value) < 0)',
+    replace: 'if (!four && least !== undefined && Number(least.value) < -1)',
+    caughtBy: judged('a negative delivery limit on RabbitMQ 3, dead letters or not'),
+  },
+  {
+    name: 'ask in a way that makes a queue',
+    guarantee: 'Looking at a queue never makes one.',
+    file: ask,
+    find: 'if (!asked.some((name) => name in refused)) return seen(asking.last)',
+    replace: 'if (asked.length === 0) return seen(asking.last)',
+    caughtBy: asked('never makes a queue, whatever is there and whatever was known before'),
+  },
+  {
+    name: 'stop at the first argument',
+    guarantee: 'Every argument that limits or drops is found.',
+    file: ask,
+    find: 'last: said.name })\n',
+    replace: 'last: said.name, questions: maxQuestions })\n',
+    caughtBy: asked('finds every argument that RabbitMQ compares, for a classic and for a quorum queue'),
+  },
+  {
+    name: 'look at connect only',
+    guarantee: 'A policy that comes later is seen within a minute.',
+    file: watch,
+    find: '(since !== seenSince || asyncScheduler.now() >= dueAt)',
+    replace: 'since !== seenSince',
+    caughtBy: watched('looks as soon as RabbitMQ is connected, and again within a minute'),
+  },
+  {
+    name: 'forget what is not seen again',
+    guarantee: 'An alarm stays until the queue is seen to be well.',
+    file: watch,
+    find: "          soon()\n          return EMPTY",
+    replace: "          for (const name of books.queueProblems.keys()) tell(books, log, name, [])\n          return EMPTY",
+    caughtBy: watched('keeps an alarm while RabbitMQ is away, until the queue is seen to be well'),
+  },
+  {
+    name: 'two looks at once',
+    guarantee: 'Never more than one look at once.',
+    file: watch,
+    find: 'exhaustMap(() => look),',
+    replace: 'mergeMap(() => look),',
+    caughtBy: watched('never looks twice at once, and gives up a look that takes too long'),
+  },
+  {
+    name: 'look while RabbitMQ is away',
+    guarantee: 'RabbitMQ’s absence is no alarm of this kind, and nobody knocks at it for that.',
+    file: watch,
+    find: 'return since !== undefined && (',
+    replace: 'return (',
+    caughtBy: watched('does not look while RabbitMQ is away, and raises no alarm for that'),
+  },
+  {
+    name: 'tell it at every look',
+    guarantee: 'An alarm is logged once for each change.',
+    file: watch,
+    find: 'const before = books.queueProblems.get(queue) ?? []',
+    replace: 'const before: readonly Problem[] = []',
+    caughtBy: watched('an alarm stands in readiness and in the books within a minute, is told once, and goes when the queue has healed'),
+  },
+  {
+    name: 'be ready in spite of an alarm',
+    guarantee: 'A daemon whose queue drops is not ready.',
+    file: 'src/health.ts',
+    find: 'ready: reasons.length + alarms.length === 0',
+    replace: 'ready: reasons.length === 0',
+    caughtBy: watched('an alarm stands in readiness and in the books within a minute, is told once, and goes when the queue has healed'),
+  },
+  {
+    name: 'ask any RabbitMQ',
+    guarantee: 'rabbitmqctl is believed only when it talks to the broker at the address.',
+    file: policies,
+    find: 'return name === clusterName && ports.includes(asked)',
+    replace: 'return name === clusterName || ports.includes(asked)',
+    caughtBy: ['test/unit/queue-policies.test.ts', 'the cluster has another name'],
+  },
+  {
+    name: 'run what a virtual host is called',
+    guarantee: 'No name out of the settings is run by a shell.',
+    file: policies,
+    find: "if (host.platform !== 'win32' && /[$`\\\\]/.test(vhost)) throw",
+    replace: "if (host.platform === 'win32' && /[$`\\\\]/.test(vhost)) throw",
+    caughtBy: ['test/unit/queue-policies.test.ts', 'the virtual host would be run by a wrapper script'],
+  },
+  {
+    name: 'wire: no metric for an alarm',
+    guarantee: 'An alarm is a metric for each queue and problem.',
+    file: 'src/metrics.ts',
+    find: "severity === 'alarm' && kind === problem) ? 1 : 0",
+    replace: "severity === 'alarm' && kind === problem) ? 0 : 0",
+    caughtBy: wire('is an alarm at once when it is there at the start'),
+    dist: true,
+    wire: true,
+  },
+  {
+    name: 'wire: overlook operator policies',
+    guarantee: 'Operator policies are seen as policies are.',
+    file: policies,
+    find: '...winners(operatorPolicies, queue)',
+    replace: '',
+    caughtBy: wire('is an alarm at once when it is there at the start'),
+    dist: true,
+    wire: true,
+  },
+]
