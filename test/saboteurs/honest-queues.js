@@ -86,7 +86,7 @@ export const honestQueues = [
     guarantee: 'Never more than one look at once.',
     file: watch,
     find: 'exhaustMap(() => look),',
-    replace: 'mergeMap(() => look),',
+    replace: 'tap(() => look.subscribe()),',
     caughtBy: watched('never looks twice at once, and gives up a look that takes too long'),
   },
   {

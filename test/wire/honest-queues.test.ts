@@ -1,5 +1,6 @@
 /** Queues that drop what they confirmed: seen at the start and within a minute, by a daemon of its own and a real RabbitMQ. */
 import amqp from 'amqplib'
+import { spawn } from 'node:child_process'
 import { createServer } from 'node:net'
 import type { AddressInfo } from 'node:net'
 import { lastValueFrom } from 'rxjs'
@@ -8,7 +9,7 @@ import { queueInspector } from '../../src/connections/queue-inspector.js'
 import { problemsOf } from '../../src/queue-problems.js'
 import type { Arguments } from '../../src/queue-problems.js'
 import { describeFaults, describeWire } from './brokers.js'
-import { dropQueues, eventually, ownNames, startDaemon } from './daemon-process.js'
+import { dropQueues, eventually, mainFile, ownNames, startDaemon, temporaryFolder } from './daemon-process.js'
 import type { Daemon } from './daemon-process.js'
 
 const barMs = 60_000
@@ -23,6 +24,23 @@ const withChannel = async <T>(url: string, work: (channel: amqp.Channel) => Prom
     await connection.close().catch(() => undefined)
   }
 }
+
+interface Told {
+  readonly what: string
+  readonly verdict: string
+  readonly detail: string
+  readonly todo?: string
+}
+
+/** `backhaul doctor --json`, as a process of its own. */
+const doctor = (env: Record<string, string>): Promise<{ code: number | null; text: string; of: (what: string) => readonly Told[] }> =>
+  new Promise((resolve) => {
+    const settings = { PATH: process.env['PATH'], BACKHAUL_DEVICE_ID: 'test-device', BACKHAUL_HTTP_PORT: '9', BACKHAUL_DATA_DIR: temporaryFolder('doctor') }
+    const child = spawn(process.execPath, [mainFile, 'doctor', '--json'], { env: { ...settings, ...env } })
+    let text = ''
+    for (const stream of [child.stdout, child.stderr]) stream.on('data', (data: Buffer) => (text += data.toString()))
+    child.on('close', (code) => resolve({ code, text, of: (what) => (JSON.parse(text) as { findings: Told[] }).findings.filter((each) => each.what === what) }))
+  })
 
 await describeWire('what a queue was declared with', ({ amqpUrl }) => {
   const cases: Readonly<Record<string, Arguments>> = {
@@ -136,6 +154,20 @@ describeFaults('a policy on the queue', (own) => {
     await eventually('made anew, without the limit', () => isWell(daemon as Daemon), barMs)
   }, 100_000)
 
+  it('is what the doctor tells: exit code 1, the policy by name, and how to get rid of it', async () => {
+    const env = { PATH: `${own.toolFolder()}:${process.env['PATH'] ?? ''}`, BACKHAUL_AMQP_URL: own.amqpUrl }
+    await withChannel(own.amqpUrl, (channel) => channel.assertQueue('publicQueue', { durable: true }))
+    await own.rabbitmqctl('set_policy', 'dropping', '^publicQueue$', '{"max-length":100}', '--apply-to', 'queues')
+    const told = await doctor(env)
+    expect(told.code).toBe(1)
+    const text = "drops its oldest messages beyond 100 messages (policy 'dropping': max-length 100, overflow drop-head)"
+    expect(told.of('queue publicQueue')).toEqual([{ what: 'queue publicQueue', verdict: 'problem', detail: text, todo: expect.stringContaining('clear_policy') as unknown }])
+    await own.rabbitmqctl('clear_policy', 'dropping')
+    const well = await doctor(env)
+    expect(well.of('queue publicQueue')).toEqual([{ what: 'queue publicQueue', verdict: 'ok', detail: 'classic, keeps what it confirms' }])
+    expect([well.of('policies'), well.of('RabbitMQ')]).toMatchObject([[{ verdict: 'ok', detail: 'visible' }], [{ verdict: 'ok' }]])
+  })
+
   it('RabbitMQ’s absence is no alarm of this kind', async () => {
     daemon = await start()
     await eventually('well', () => isWell(daemon as Daemon))
@@ -145,6 +177,36 @@ describeFaults('a policy on the queue', (own) => {
     expect([...accept.reasons, ...deliver.reasons].filter((reason) => reason.startsWith('publicQueue'))).toEqual([])
     expect(daemon.said()).not.toContain('drops')
     await own.start('rabbitmq')
+  })
+})
+
+await describeWire('the doctor, with brokers that answer', ({ amqpUrl, pulsarUrl, pulsarBinaryUrl }) => {
+  const { queue, topic } = ownNames()
+  afterAll(() => dropQueues(amqpUrl, queue))
+
+  it('finds a queue that drops, and a topic that can be written to', async () => {
+    await withChannel(amqpUrl, (channel) => channel.assertQueue(queue, { durable: true, messageTtl: 60_000 }))
+    const told = await doctor({ BACKHAUL_AMQP_URL: amqpUrl, BACKHAUL_PULSAR_URL: pulsarUrl, BACKHAUL_PULSAR_TOPIC: topic, BACKHAUL_QUEUE: queue })
+    expect(told.code).toBe(1)
+    expect(told.of(`queue ${queue}`)).toMatchObject([{ verdict: 'problem', detail: 'drops messages that are older than 60000 ms (argument x-message-ttl 60000)' }])
+    expect(told.of(`queue ${queue}.dead`)).toMatchObject([{ verdict: 'ok', detail: 'is not there yet: the daemon makes it' }])
+    expect(told.of('policies')).toMatchObject([{ verdict: 'warning', detail: expect.stringContaining('not visible') as unknown }])
+    expect(told.of('Pulsar')).toMatchObject([{ verdict: 'ok', detail: `${topic} at ${pulsarUrl} can be written to` }])
+    await expect(withChannel(amqpUrl, (channel) => channel.checkQueue(`${queue}.dead`))).rejects.toThrow('NOT_FOUND')
+  })
+  it('finds a wrong password, a virtual host and a namespace that are not there, and says which', async () => {
+    const { host } = new URL(amqpUrl)
+    const wrong = await doctor({ BACKHAUL_AMQP_URL: `amqp://guest:hunter2@${host}`, BACKHAUL_PULSAR_URL: pulsarUrl, BACKHAUL_PULSAR_TOPIC: 'persistent://public/nowhere/t' })
+    expect(wrong.code).toBe(1)
+    expect(wrong.of('RabbitMQ')).toMatchObject([{ verdict: 'problem', todo: expect.stringContaining('name and password') as unknown }])
+    expect(wrong.of('Pulsar')).toMatchObject([{ verdict: 'problem', todo: expect.stringContaining('namespace') as unknown }])
+    expect(wrong.text).not.toContain('hunter2')
+    const elsewhere = await doctor({ BACKHAUL_AMQP_URL: `amqp://${host}/nowhere` })
+    expect(elsewhere.of('RabbitMQ')).toMatchObject([{ verdict: 'problem', todo: expect.stringContaining('virtual host nowhere') as unknown }])
+  })
+  it('writes to Pulsar by its own protocol too, where the native client is installed', async () => {
+    const [told] = (await doctor({ BACKHAUL_PULSAR_URL: pulsarBinaryUrl, BACKHAUL_PULSAR_TOPIC: topic })).of('Pulsar')
+    if (told?.verdict !== 'ok') expect(told?.todo).toContain('npm install pulsar-client')
   })
 })
 
