@@ -32,7 +32,8 @@ const unreachable = (host: string, port: number): Promise<string | undefined> =>
 
 const amqpTodo = (reason: string, url: string): string => {
   if (/ACCESS.REFUSED|403/.test(reason)) return 'name and password in BACKHAUL_AMQP_URL are not what RabbitMQ knows; guest may connect from its own machine only'
-  if (/vhost|NOT.ALLOWED|530/i.test(reason)) return `make the virtual host ${vhostOf(url)}, and give the user rights on it: rabbitmqctl add_vhost, set_permissions`
+  // amqplib keeps the reason to itself: the virtual host is not there, or not for this user.
+  if (/ConnectionOpenOk|NOT.ALLOWED/.test(reason)) return `make the virtual host ${vhostOf(url)}, and give the user rights on it: rabbitmqctl add_vhost, set_permissions`
   if (/ENOTFOUND|EAI_AGAIN/.test(reason)) return 'the name in BACKHAUL_AMQP_URL is not known to the name service'
   return 'start RabbitMQ (backhaul broker start), or correct BACKHAUL_AMQP_URL; until then the spool keeps what comes'
 }

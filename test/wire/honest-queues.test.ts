@@ -168,6 +168,14 @@ describeFaults('a policy on the queue', (own) => {
     expect([well.of('policies'), well.of('RabbitMQ')]).toMatchObject([[{ verdict: 'ok', detail: 'visible' }], [{ verdict: 'ok' }]])
   })
 
+  it('a user who may not configure the queue is told so, and that is no alarm', async () => {
+    await own.rabbitmqctl('add_user', 'limited', 'limited')
+    await own.rabbitmqctl('set_permissions', 'limited', '^$', '.*', '.*')
+    await withChannel(own.amqpUrl, (channel) => channel.assertQueue('publicQueue', { durable: true }))
+    const { queues } = await lastValueFrom(queueInspector({ urls: [own.amqpUrl.replace('//', '//limited:limited@')] }).inspect(['publicQueue']))
+    expect(queues).toMatchObject([{ kind: 'unseen', reason: expect.stringContaining('ACCESS_REFUSED') as unknown }])
+  })
+
   it('RabbitMQ’s absence is no alarm of this kind', async () => {
     daemon = await start()
     await eventually('well', () => isWell(daemon as Daemon))
