@@ -77,6 +77,28 @@ await describeWire('what a queue was declared with', ({ amqpUrl }) => {
     expect((await channel.checkQueue(name)).messageCount).toBe(1)
     await connection.close()
   })
+  it('looking disturbs nobody: what a consumer holds stays with it, in order, and confirms go on', async () => {
+    const name = `${queue} plain`
+    const connection = await amqp.connect(amqpUrl)
+    const channel = await connection.createConfirmChannel()
+    await channel.assertQueue(name, { durable: true })
+    await channel.purgeQueue(name)
+    const got: { n: number; redelivered: boolean }[] = []
+    let cancelled = false
+    await channel.consume(name, (message) => {
+      if (message === null) cancelled = true
+      else got.push({ n: Number(message.content), redelivered: message.fields.redelivered })
+    })
+    const { inspect } = queueInspector({ urls: [amqpUrl] })
+    for (let n = 0; n < 500; n += 1) {
+      channel.sendToQueue(name, Buffer.from(String(n)), { persistent: true })
+      if (n % 50 === 0) await lastValueFrom(inspect([name]))
+    }
+    await channel.waitForConfirms()
+    await eventually('all received', () => got.length === 500)
+    expect([cancelled, got]).toEqual([false, Array.from({ length: 500 }, (_, n) => ({ n, redelivered: false }))])
+    await connection.close()
+  })
   it('tells a queue that a restart empties, one that goes with its consumer, and one of another connection', async () => {
     await withChannel(amqpUrl, async (channel) => {
       await channel.assertQueue(`${queue} fleeting`, { durable: false, expires: 60_000 })
