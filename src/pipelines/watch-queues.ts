@@ -21,8 +21,8 @@ export const periodMs = 45_000
 const lookMs = 12_000
 /** After a look that failed, or did not find a queue, the next one comes sooner, after twice as long each time. */
 const firstSoonMs = 2_000
-/** So many looks, and rabbitmqctl is tried again. */
-const forgetEvery = 10
+/** rabbitmqctl that was of no use is tried again at a connect, but no sooner; and after ten times as long anyway. */
+const forgetMs = 60_000
 /** What is connected once the queue is there. */
 const links = ['rabbitmq', 'rabbitmq-dead-letters', 'rabbitmq-consume']
 
@@ -69,7 +69,7 @@ export const watchQueues = (settings: Settings, { books, log, ports = {} }: Watc
     let seenSince = '' // the connections at the last look
     let dueAt = 0
     let soonMs = firstSoonMs
-    let looks = 0
+    let forgotAt: number | undefined
     let unseen: string | undefined // why policies, or a queue, cannot be seen; told once
 
     const soon = (): void => {
@@ -87,10 +87,14 @@ export const watchQueues = (settings: Settings, { books, log, ports = {} }: Watc
     }
     const look = defer(() => {
       const since = connectedSince(books) ?? ''
-      if (since !== seenSince || looks % forgetEvery === 0) own.forget()
+      const now = asyncScheduler.now()
+      const age = Math.abs(now - (forgotAt ?? -Infinity))
+      if (age >= (since === seenSince ? 10 * forgetMs : forgetMs)) {
+        own.forget()
+        forgotAt = now
+      }
       seenSince = since
-      looks += 1
-      dueAt = asyncScheduler.now() + periodMs
+      dueAt = now + periodMs
       return inspect([queue, `${queue}.dead`]).pipe(
         timeout(lookMs),
         tap(take),

@@ -114,6 +114,22 @@ export const honestQueues = [
     caughtBy: watched('an alarm stands in readiness and in the books within a minute, is told once, and goes when the queue has healed'),
   },
   {
+    name: 'take silence for health',
+    guarantee: 'A policy that was seen counts until it is seen to be gone, not until nobody can look.',
+    file: 'src/connections/queue-inspector.ts',
+    find: 'queues: given(queues), policiesUnseen',
+    replace: 'queues, policiesUnseen',
+    caughtBy: ['test/unit/queue-policies.test.ts', 'stays true while rabbitmqctl fails'],
+  },
+  {
+    name: 'give rabbitmqctl up for ever',
+    guarantee: 'rabbitmqctl that worked once is asked again after a failure.',
+    file: 'src/connections/queue-inspector.ts',
+    find: 'if (tool === undefined && managementUrl === undefined) useless',
+    replace: 'if (managementUrl === undefined) useless',
+    caughtBy: ['test/unit/queue-policies.test.ts', 'stays true while rabbitmqctl fails'],
+  },
+  {
     name: 'ask any RabbitMQ',
     guarantee: 'rabbitmqctl is believed only when it talks to the broker at the address.',
     file: policies,

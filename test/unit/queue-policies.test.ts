@@ -1,5 +1,7 @@
-import { defer, firstValueFrom, from, lastValueFrom } from 'rxjs'
+import { defer, firstValueFrom, from, lastValueFrom, NEVER, of } from 'rxjs'
 import { describe, expect, it } from 'vitest'
+import type { AmqpChannel, AmqpLink } from '../../src/connections/amqp-port.js'
+import { queueInspector } from '../../src/connections/queue-inspector.js'
 import { policiesByRabbitmqctl, policiesFor, vhostOf } from '../../src/connections/queue-policies.js'
 import type { Host, Said } from '../../src/connections/rabbitmqctl.js'
 
@@ -84,5 +86,39 @@ describe('rabbitmqctl is asked', () => {
     const { host } = machine({ ...good, list_operator_policies: { exit: 70, lines: ['Error: down'] } })
     const ask = await firstValueFrom(policiesByRabbitmqctl(host, url, 'rabbit@here'))
     await expect(lastValueFrom(ask([classic]))).rejects.toThrow('Error: down')
+  })
+})
+
+describe('what rabbitmqctl told', () => {
+  it('stays true while rabbitmqctl fails, and until it tells something else', async () => {
+    const replies: Record<string, { exit?: number; lines: readonly string[] }> = {
+      cluster_status: json(status), list_policies: json([policy('p', 'Queue', { 'max-length': 1 })]), list_operator_policies: json([]),
+    }
+    const { host } = machine(replies)
+    const channel = { declare: () => of({}) } as unknown as AmqpChannel
+    const link: AmqpLink = { serverVersion: '3.10.8', clusterName: 'rabbit@here', blocked: NEVER, channel: () => of(channel) }
+    const { inspect } = queueInspector({ urls: [url], host, open: () => of(link) })
+    const look = async () => {
+      const { queues, policiesUnseen } = await lastValueFrom(inspect(['publicQueue']))
+      const [queue] = queues
+      return [queue?.kind === 'seen' ? queue.policies?.definition : undefined, policiesUnseen]
+    }
+    expect(await look()).toEqual([{ 'max-length': 1 }, undefined])
+    replies['list_policies'] = { exit: 70, lines: ['Error: down'] }
+    expect(await look()).toEqual([{ 'max-length': 1 }, 'rabbitmqctl: Error: down'])
+    replies['list_policies'] = json([])
+    expect(await look()).toEqual([{}, undefined])
+  })
+  it('is not asked for again and again where it is of no use, until that may have changed', async () => {
+    const replies: Record<string, { exit?: number; lines: readonly string[] }> = { cluster_status: { exit: 77, lines: ['Only root or rabbitmq can run rabbitmqctl'] } }
+    const { host, ran } = machine(replies)
+    const channel = { declare: () => of({}) } as unknown as AmqpChannel
+    const link: AmqpLink = { serverVersion: '3.10.8', clusterName: 'rabbit@here', blocked: NEVER, channel: () => of(channel) }
+    const { inspect, forget } = queueInspector({ urls: [url], host, open: () => of(link) })
+    for (let i = 0; i < 3; i += 1) expect((await lastValueFrom(inspect(['q']))).policiesUnseen).toContain('Only root or rabbitmq')
+    expect(ran).toHaveLength(1)
+    Object.assign(replies, { cluster_status: json(status), list_policies: json([]), list_operator_policies: json([]) })
+    forget()
+    expect((await lastValueFrom(inspect(['q']))).policiesUnseen).toBeUndefined()
   })
 })
