@@ -13,7 +13,8 @@
 #   BROKERS_WAIT_S         how long start waits for health, for each broker (180)
 #
 # kill is SIGKILL, freeze and thaw are SIGSTOP and SIGCONT. A restart keeps ports and data; delete the folder to
-# start empty. Lines in <dir>/pulsar.extra.conf and <dir>/rabbitmq.extra.conf are added to the brokers' own settings.
+# start empty. Lines in <dir>/pulsar.extra.conf and <dir>/rabbitmq.extra.conf are added to the brokers' own settings;
+# <dir>/rabbitmq.plugins is RabbitMQ's list of plugins ([rabbitmq_management].), none without it.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -135,7 +136,7 @@ rabbitmq_env() {
   local home=$dir/rabbitmq
   mkdir -p "$home/data" "$home/log"
   : >"$home/rabbitmq-env.conf"
-  echo '[].' >"$home/enabled_plugins"
+  cp "$dir/rabbitmq.plugins" "$home/enabled_plugins" 2>/dev/null || echo '[].' >"$home/enabled_plugins"
   export HOME=$home # the Erlang cookie lives here
   export RABBITMQ_NODENAME="backhaul-$(echo "$dir" | sha256sum | cut -c1-12)@localhost"
   export RABBITMQ_CONF_ENV_FILE=$home/rabbitmq-env.conf RABBITMQ_CONFIG_FILE=$home/rabbitmq.conf

@@ -1,5 +1,6 @@
 import { newCounts } from './ledger.js'
 import type { Counts } from './ledger.js'
+import type { Problem } from './queue-problems.js'
 
 /** A connection as people see it. */
 export interface Link {
@@ -26,6 +27,8 @@ export interface Books {
   readonly copiesDropped: Map<string, number>
   configurations: { accepted: number; rejected: number }
   refused: Map<number, number>
+  /** What breaks a promise in each queue of RabbitMQ that was looked at; an empty list when it is well. */
+  readonly queueProblems: Map<string, readonly Problem[]>
 }
 
 export const newBooks = (startedAt: number): Books => ({
@@ -40,6 +43,7 @@ export const newBooks = (startedAt: number): Books => ({
   copiesDropped: new Map(),
   configurations: { accepted: 0, rejected: 0 },
   refused: new Map(),
+  queueProblems: new Map(),
 })
 
 /** The counts of a pipeline, made at first sight. */

@@ -15,6 +15,9 @@ export interface HealthSettings {
 
 const answered = ({ accepted, rejected }: Counts): number => accepted + rejected
 
+const queueAlarms = ({ queueProblems }: Books): readonly string[] =>
+  [...queueProblems].flatMap(([queue, problems]) => problems.flatMap(({ severity, text }) => (severity === 'alarm' ? [`${queue}: ${text}`] : [])))
+
 /**
  * Tells whether messages can be accepted and delivered: by the link's state, and by how long
  * deliveries have been out without an answer. A connection that is open and silent is not ready.
@@ -41,7 +44,9 @@ export const health = (books: Books, settings: HealthSettings): { tick: (now: nu
         return [`${name}: ${link?.state ?? 'waiting'} for ${Math.round((now - (link?.since ?? books.startedAt)) / 1000)} s (${link?.reason ?? 'not connected yet'})`]
       return silentMs > patienceMs ? [`${name}: ${unsettled} out, no answer for ${Math.round(silentMs / 1000)} s`] : []
     })
-    return { ready: reasons.length === 0, reasons }
+    // What drops messages behind our back stands in the way of both roads.
+    const alarms = roads.length === 0 ? [] : queueAlarms(books)
+    return { ready: reasons.length + alarms.length === 0, reasons: [...reasons, ...alarms] }
   }
   return { tick, readiness }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 /** The daemon and the commands: settings → compose → subscribe → drain on a signal. The only file that knows `process`. */
-import { readFileSync } from 'node:fs'
+import { readFileSync, statSync } from 'node:fs'
 import { Command, CommanderError } from 'commander'
 import * as E from 'fp-ts/lib/Either.js'
 import { pino } from 'pino'
@@ -13,6 +13,8 @@ import { getConfiguration, watchConfiguration } from './commands/config.js'
 import type { Console } from './commands/console.js'
 import { exitCodes } from './commands/console.js'
 import { askDaemon, daemonUrl } from './commands/daemon-client.js'
+import { doctorCommand } from './commands/doctor.js'
+import type { Machine } from './commands/doctor-machine.js'
 import { publishCommand } from './commands/publish.js'
 import { listQueues, purgeQueue } from './commands/queues.js'
 import { tailCommand } from './commands/tail.js'
@@ -34,7 +36,24 @@ const terminal: Console = {
   isTerminal: host.isTerminal,
   ask: (question) => (host.isTerminal ? firstValueFrom(host.ask(question), { defaultValue: undefined }) : Promise.resolve(undefined)),
 }
-const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+const packageFile = new URL('../package.json', import.meta.url)
+const { version, engines } = JSON.parse(readFileSync(packageFile, 'utf8')) as { version: string; engines: { node: string } }
+
+const machine: Machine = {
+  nodeVersion: process.versions.node,
+  nodeWanted: engines.node,
+  now: Date.now,
+  installedAt: statSync(packageFile).mtimeMs,
+  timeZone: Intl.DateTimeFormat().resolvedOptions().timeZone,
+  tz: process.env['TZ'],
+  read: (path) => {
+    try {
+      return readFileSync(path, 'utf8')
+    } catch {
+      return undefined
+    }
+  },
+}
 
 /** Ends with a code, and with what was said already. */
 class Ended extends Error {
@@ -53,16 +72,21 @@ const readConfig = (path: string | undefined): unknown => {
   }
 }
 
-/** Flags > environment > file > defaults. Wrong settings end here, with one line for each. */
-const settingsFrom = ({ config, ...flags }: Record<string, unknown>): Settings => {
+/** Flags > environment > file > defaults. */
+const decode = ({ config, ...flags }: Record<string, unknown>): ReturnType<typeof decodeSettings> => {
   const path = typeof config === 'string' ? config : process.env['BACKHAUL_CONFIG']
-  const decoded = decodeSettings({
+  return decodeSettings({
     flags: Object.fromEntries(Object.entries(flags).filter(([name]) => settingNames.some((known) => known === name))),
     environment: process.env,
     file: readConfig(path),
     deviceId: machineSerial(),
     readFile: (file) => readFileSync(file, 'utf8'),
   })
+}
+
+/** Wrong settings end here, with one line for each. */
+const settingsFrom = (options: Record<string, unknown>): Settings => {
+  const decoded = decode(options)
   if (E.isLeft(decoded)) {
     for (const line of decoded.left) host.err(line)
     throw new Ended(exitCodes.settings)
@@ -101,7 +125,7 @@ const run = async (settings: Settings): Promise<number> => {
   // Known at the start, not when the first message waits.
   if (settings.pulsarUrl !== undefined && isNative(settings.pulsarUrl)) await lastValueFrom(pulsarNative())
   await lastValueFrom(
-    daemon(settings, { stop, log }).pipe(tap(({ url }) => banner(settings, url).forEach(host.out))),
+    daemon(settings, { stop, log, ports: { host } }).pipe(tap(({ url }) => banner(settings, url).forEach(host.out))),
     { defaultValue: undefined },
   )
   log.info({}, 'stopped')
@@ -124,17 +148,18 @@ const program = new Command('backhaul')
   .exitOverride()
   .configureOutput({ writeErr: (text) => host.err(text.trimEnd()) })
 
-/** A command that takes every setting as a flag. */
-const command = (name: string, about: string, act: (settings: Settings, options: Record<string, unknown>, args: readonly string[]) => Promise<number> | number): Command => {
+/** A command that takes every setting as a flag, and reads them itself. */
+const rawCommand = (name: string, about: string, act: (options: Record<string, unknown>, args: readonly string[]) => Promise<number> | number): Command => {
   const made = new Command(name).description(about).option('--config <file>', 'settings from a YAML file').exitOverride()
   made.configureOutput({ writeErr: (text) => host.err(text.trimEnd()) })
   for (const setting of settingNames) made.option(`${flagOf(setting)} <value>`)
   made.action(async () => {
-    const options: Record<string, unknown> = made.opts()
-    exitCode = await act(settingsFrom(options), options, made.args)
+    exitCode = await act(made.opts(), made.args)
   })
   return made
 }
+const command = (name: string, about: string, act: (settings: Settings, options: Record<string, unknown>, args: readonly string[]) => Promise<number> | number): Command =>
+  rawCommand(name, about, (options, args) => act(settingsFrom(options), options, args))
 const openQueues = (settings: Settings) => () => allQueues(queuesOf(settings, newBooks(Date.now()), pino({ level: 'silent' })))
 
 program.addCommand(command('run', 'run the daemon (the default)', run), { isDefault: true })
@@ -183,6 +208,14 @@ program.addCommand(
     .addCommand(command('watch', 'print it each time it changes', (settings) => watchConfiguration(settings, terminal, signals()))),
 )
 program.addCommand(command('check', 'check the settings and print them', (settings, { json }) => checkCommand(settings, json === true, terminal)).option('--json', 'JSON'))
+program.addCommand(
+  rawCommand('doctor', 'look at everything that Backhaul needs, and say what to do', (options) => {
+    const decoded = decode(options)
+    const settings = E.isLeft(decoded) ? decoded.left : decoded.right.settings
+    const warnings = E.isLeft(decoded) ? [] : decoded.right.warnings
+    return doctorCommand({ settings, warnings, host, machine, json: options['json'] === true }, terminal)
+  }).option('--json', 'one JSON object'),
+)
 program.addCommand(brokerCommand({ host, exit: (code) => (exitCode = code) }))
 
 try {

@@ -1,5 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { Books } from './books.js'
+import { alarmKinds } from './queue-problems.js'
 
 /** Numbers that are asked for when somebody looks. */
 export interface Depths {
@@ -96,6 +97,18 @@ export const metrics = (books: Books, depths: Depths): { contentType: string; te
     async collect() {
       this.reset()
       for (const { queue, messages } of await depths.queued()) this.set({ queue }, messages)
+    },
+  })
+  new Gauge({
+    name: 'backhaul_queue_alarm',
+    help: '1 while a queue of RabbitMQ drops accepted messages, or would',
+    labelNames: ['queue', 'problem'],
+    registers: [registry],
+    collect() {
+      this.reset()
+      for (const [queue, problems] of books.queueProblems)
+        for (const problem of alarmKinds)
+          this.set({ queue, problem }, problems.some(({ severity, kind }) => severity === 'alarm' && kind === problem) ? 1 : 0)
     },
   })
   new Gauge({

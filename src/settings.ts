@@ -70,6 +70,7 @@ const fields = {
   idField: oneOf('CameraSerial', 'JetsonSerial', 'DeviceID', 'ServerID'),
   timeZone: t.union([t.undefined, zone], zone.name),
   amqpUrl: addresses('amqp:', 'amqps:'),
+  amqpManagementUrl: t.union([t.undefined, address('http:', 'https:')], url('http:', 'https:').expected),
   queue: text('a queue name of 1 to 200 characters', /^[^\s]{1,200}$/),
   queueType: oneOf('auto', 'classic', 'quorum'),
   pulsarUrl: t.union([t.undefined, address('ws:', 'wss:', 'pulsar:', 'pulsar+ssl:')], url('ws:', 'wss:', 'pulsar:', 'pulsar+ssl:').expected),
@@ -103,7 +104,7 @@ export type SettingName = keyof Settings
 
 export const settingNames = Object.keys(fields) as readonly SettingName[]
 /** May also be given as the name of a file that holds it: `BACKHAUL_HTTP_TOKEN_FILE`. Never printed. */
-export const secretNames: readonly SettingName[] = ['amqpUrl', 'pulsarToken', 'httpToken']
+export const secretNames: readonly SettingName[] = ['amqpUrl', 'amqpManagementUrl', 'pulsarToken', 'httpToken']
 
 /** `httpPort` → `BACKHAUL_HTTP_PORT` */
 export const variableOf = (name: string): string => `BACKHAUL_${name.replace(/[A-Z]/g, (c) => `_${c}`).toUpperCase()}`
@@ -116,6 +117,7 @@ export const defaults = (deviceId: string): Record<SettingName, unknown> => ({
   idField: 'DeviceID',
   timeZone: undefined,
   amqpUrl: [],
+  amqpManagementUrl: undefined,
   queue: 'publicQueue',
   queueType: 'auto',
   pulsarUrl: undefined,

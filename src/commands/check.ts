@@ -5,7 +5,7 @@ import { exitCodes } from './console.js'
 
 const shown = (name: keyof Settings, value: unknown): string | number | boolean | readonly string[] | undefined => {
   if (value === undefined || (Array.isArray(value) && value.length === 0)) return undefined
-  if (name === 'amqpUrl' || name === 'pulsarUrl') return ([value].flat() as string[]).map((url) => url.replace(/:[^:@/]*@/, ':***@'))
+  if (name === 'amqpUrl' || name === 'amqpManagementUrl' || name === 'pulsarUrl') return ([value].flat() as string[]).map((url) => url.replace(/:[^:@/]*@/, ':***@'))
   return secretNames.includes(name) ? '***' : (value as string | number | boolean | readonly string[])
 }
 

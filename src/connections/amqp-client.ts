@@ -127,8 +127,10 @@ export const openAmqp: OpenAmqp = (url, { heartbeatS, connectTimeoutMs }) =>
       model.on('close', (error?: unknown) => subscriber.error(redacted(problem ?? error ?? 'the connection was closed', url)))
       if (subscriber.closed) return closeModel(model)
       opened = model
+      const { cluster_name: clusterName } = model.connection.serverProperties as { cluster_name?: string }
       subscriber.next({
         serverVersion: String(model.connection.serverProperties.version),
+        ...(clusterName === undefined ? {} : { clusterName }),
         blocked: new Observable((told) => {
           model.on('blocked', (reason) => told.next(reason))
           model.on('unblocked', () => told.next(undefined))

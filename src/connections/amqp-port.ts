@@ -11,6 +11,8 @@ export type OpenAmqp = (url: string, options: { readonly heartbeatS: number; rea
 /** An open connection. */
 export interface AmqpLink {
   readonly serverVersion: string
+  /** What the broker's cluster calls itself; left out when it does not tell. */
+  readonly clusterName?: string
   /** The reason, each time the broker blocks publishers; `undefined` when it lets them again. */
   readonly blocked: Observable<string | undefined>
   /** Emits the channel once it is open. Closing sends what was acknowledged on it, and requeues the rest in order. */

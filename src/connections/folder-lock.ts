@@ -93,6 +93,19 @@ const writeLock = async (path: string, own: LockFile): Promise<void> => {
   await rename(temporary, path)
 }
 
+const lockFileOf = async (holder: Holder): Promise<LockFile> => {
+  const bootId = (await orUndefined(readFile('/proc/sys/kernel/random/boot_id', 'utf8')))?.trim()
+  const pidSpace = await orUndefined(readlink('/proc/self/ns/pid'))
+  const startedAt = await startOf(holder.pid)
+  return {
+    ...holder,
+    token: randomUUID(),
+    ...(bootId !== undefined && { bootId }),
+    ...(pidSpace !== undefined && { pidSpace }),
+    ...(startedAt !== undefined && { startedAt }),
+  }
+}
+
 const acquire = async (folder: string, holder: Holder): Promise<Lock> => {
   await mkdir(folder, { recursive: true, mode: 0o700 })
   // Links are one folder. Two names of one bind mount are not seen here: the file tells of those.
@@ -102,16 +115,7 @@ const acquire = async (folder: string, holder: Holder): Promise<Lock> => {
   held.add(name)
   let server: Server | undefined
   try {
-    const bootId = (await orUndefined(readFile('/proc/sys/kernel/random/boot_id', 'utf8')))?.trim()
-    const pidSpace = await orUndefined(readlink('/proc/self/ns/pid'))
-    const startedAt = await startOf(holder.pid)
-    const own: LockFile = {
-      ...holder,
-      token: randomUUID(),
-      ...(bootId !== undefined && { bootId }),
-      ...(pidSpace !== undefined && { pidSpace }),
-      ...(startedAt !== undefined && { startedAt }),
-    }
+    const own = await lockFileOf(holder)
     if (process.platform === 'linux') {
       server = await bind(name)
       if (server === undefined) throw new FolderInUse(folder, await readLock(path))
@@ -155,4 +159,13 @@ export const lockFolder = (folder: string, holder: Holder = { pid: process.pid }
       },
       (error: unknown) => subscriber.error(error),
     )
+  })
+
+/** Who holds the folder now, as far as its lock file tells; undefined when nobody does. Takes nothing and writes nothing. */
+export const folderHolder = (folder: string): Observable<Holder | undefined> =>
+  defer(async () => {
+    const found = await readLock(join(folder, 'lock'))
+    if (found === undefined || !(await alive(found, await lockFileOf({ pid: process.pid })))) return undefined
+    const { pid, httpAddress } = found
+    return { pid, ...(httpAddress === undefined ? {} : { httpAddress }) }
   })

@@ -24,6 +24,7 @@ import { allQueues, broadcasts, copiesOf, farEnd, queuesOf } from './parts.js'
 import type { Queues } from './parts.js'
 import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
+import { watchQueues } from './watch-queues.js'
 
 /** How long, after a stop, what is out may take: then it is released. */
 const drainMs = 3500
@@ -158,5 +159,6 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
     const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, ports, ...streams })
     const copies = queues.websocket !== undefined || queues.udp !== undefined
     const depths = copies ? interval(depthMs).pipe(switchMap(ask), ignoreElements()) : NEVER
-    return merge(merge(listening, depths).pipe(takeUntil(over)), pipelines.pipe(tap({ complete: () => over.next() })))
+    const watched = watchQueues(settings, { books, log, ports })
+    return merge(merge(listening, depths, watched).pipe(takeUntil(over)), pipelines.pipe(tap({ complete: () => over.next() })))
   })

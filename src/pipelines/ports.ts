@@ -1,5 +1,7 @@
 import type { OpenAmqp } from '../connections/amqp-port.js'
 import type { httpServer } from '../connections/http-server.js'
+import type { InspectQueues } from '../connections/queue-inspector.js'
+import type { Host } from '../connections/rabbitmqctl.js'
 import type { SegmentLogOptions } from '../connections/segment-log.js'
 import type { OpenWebSocket, webSocketServer } from '../connections/web-socket.js'
 
@@ -12,4 +14,8 @@ export interface Ports {
   readonly disk?: Omit<SegmentLogOptions, 'maxBytes' | 'httpAddress'>
   readonly httpServer?: typeof httpServer
   readonly webSocketServer?: typeof webSocketServer
+  /** The machine with rabbitmqctl; left out: policies are seen by the management API alone. */
+  readonly host?: Host
+  /** Looks at RabbitMQ's queues. @default over amqplib; none when `openAmqp` is given */
+  readonly inspectQueues?: InspectQueues
 }

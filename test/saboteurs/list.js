@@ -17,12 +17,14 @@ import { configuration } from './configuration.js'
 import { copies } from './copies.js'
 import { core } from './core.js'
 import { deduplication } from './deduplication.js'
+import { doctor } from './doctor.js'
 import { embeddedQueue } from './embedded-queue.js'
 import { enrichment } from './enrichment.js'
+import { honestQueues } from './honest-queues.js'
 import { http } from './http.js'
 import { pulsar } from './pulsar.js'
 import { rabbitmq } from './rabbitmq.js'
 import { spill } from './spill.js'
 
 /** @type {readonly Saboteur[]} */
-export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...deduplication, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands]
+export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...deduplication, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands, ...honestQueues, ...doctor]

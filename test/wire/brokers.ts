@@ -1,6 +1,6 @@
 /** Where the real brokers are, for tests on the wire. */
 import { execFile, spawnSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { connect } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -32,6 +32,8 @@ export interface OwnBrokers extends Brokers {
   readonly rabbitmqctl: (...args: readonly string[]) => Promise<string>
   /** RabbitMQ's own log, so far. */
   readonly rabbitmqLog: () => string
+  /** Makes a folder for a `PATH`, in which `rabbitmqctl` is this RabbitMQ's. */
+  readonly toolFolder: () => string
   /** Ends both and removes their data. */
   readonly dispose: () => Promise<void>
 }
@@ -131,7 +133,7 @@ const run = (dir: string, args: readonly string[]): Promise<string> =>
  */
 export const ownBrokers = (
   name: string,
-  { pulsarConf = '', rabbitmqConf = '' }: { pulsarConf?: string; rabbitmqConf?: string } = {},
+  { pulsarConf = '', rabbitmqConf = '', rabbitmqPlugins = '' }: { pulsarConf?: string; rabbitmqConf?: string; rabbitmqPlugins?: string } = {},
 ): OwnBrokers | undefined => {
   const check = spawnSync('bash', [script, 'check'], { encoding: 'utf8' })
   if (check.status !== 0) return absent(check.stderr.trim().replaceAll('\n', '; ') || 'there is no bash')
@@ -139,6 +141,7 @@ export const ownBrokers = (
   const dir = mkdtempSync(join(tmpdir(), `backhaul-${name}-`))
   writeFileSync(join(dir, 'pulsar.extra.conf'), `${pulsarConf}\n`)
   writeFileSync(join(dir, 'rabbitmq.extra.conf'), `${rabbitmqConf}\n`)
+  writeFileSync(join(dir, 'rabbitmq.plugins'), `[${rabbitmqPlugins}].\n`)
   const runSync = (verb: string): string =>
     spawnSync('bash', [script, verb], { encoding: 'utf8', env: { ...process.env, BACKHAUL_BROKERS_DIR: dir } }).stdout
   const env = parseEnv(runSync('env'))
@@ -166,6 +169,13 @@ export const ownBrokers = (
         .map(({ name: file }) => readFileSync(join(folder, file), 'utf8'))
         .join('\n')
     },
+    toolFolder: () => {
+      const folder = join(dir, 'tools')
+      mkdirSync(folder, { recursive: true })
+      const words = `BACKHAUL_BROKERS_DIR='${dir}' exec bash '${script}' rabbitmqctl "$@"`
+      writeFileSync(join(folder, 'rabbitmqctl'), `#!/bin/sh\n${words}\n`, { mode: 0o755 })
+      return folder
+    },
     dispose: async () => {
       await run(dir, ['kill'])
       process.off('exit', atExit)
@@ -178,7 +188,7 @@ export const ownBrokers = (
 export const describeFaults = (
   title: string,
   body: (own: OwnBrokers) => void,
-  options: { pulsarConf?: string; rabbitmqConf?: string } = {},
+  options: Parameters<typeof ownBrokers>[1] = {},
 ): void => {
   const own = ownBrokers(title.replace(/\W+/g, '-').slice(0, 30).toLowerCase(), options)
   if (!own) return void describe.skip(title, () => body({} as OwnBrokers))
