@@ -13,6 +13,7 @@ import { getConfiguration, watchConfiguration } from './commands/config.js'
 import type { Console } from './commands/console.js'
 import { exitCodes } from './commands/console.js'
 import { askDaemon, daemonUrl } from './commands/daemon-client.js'
+import { deadCommand } from './commands/dead-command.js'
 import { publishCommand } from './commands/publish.js'
 import { listQueues, purgeQueue } from './commands/queues.js'
 import { tailCommand } from './commands/tail.js'
@@ -31,6 +32,7 @@ const host = nodeHost(process)
 const terminal: Console = {
   out: host.out,
   err: host.err,
+  write: (bytes) => process.stdout.write(bytes),
   isTerminal: host.isTerminal,
   ask: (question) => (host.isTerminal ? firstValueFrom(host.ask(question), { defaultValue: undefined }) : Promise.resolve(undefined)),
 }
@@ -176,6 +178,7 @@ program.addCommand(
         .option('--yes', 'do not ask'),
     ),
 )
+program.addCommand(deadCommand({ command, console: terminal, open: (settings) => queuesOf(settings, newBooks(Date.now()), pino({ level: 'silent' })) }))
 program.addCommand(
   new Command('config')
     .description('the configuration that came over the device topic')

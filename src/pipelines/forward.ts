@@ -7,6 +7,8 @@ import { bestEffort } from '../operators/best-effort.js'
 import type { Recent } from '../operators/drop-repeats.js'
 import { each } from '../operators/each.js'
 import { fanOut } from '../operators/fan-out.js'
+import { rememberReplays } from '../operators/remember-replays.js'
+import type { ReplayMemory } from '../operators/remember-replays.js'
 import { rescue } from '../operators/rescue.js'
 import type { DeadLetter } from '../operators/rescue.js'
 import { whileOpen } from '../operators/while-open.js'
@@ -26,6 +28,8 @@ export interface ForwardParts {
   readonly copies: readonly Copy[]
   readonly deadLetters: Sink<DeadLetter<Message>>
   readonly recent: Recent
+  /** Which dead letters that were put back are dealt with. */
+  readonly replays: ReplayMemory
   readonly counted: {
     readonly delivered: (message: Message) => void
     readonly deadLettered: (message: Message) => void
@@ -57,6 +61,7 @@ export const forward = ({
   copies,
   deadLetters,
   recent,
+  replays,
   counted,
   window = 1000,
   patienceMs = 60_000,
@@ -78,6 +83,7 @@ export const forward = ({
     far,
     (scope) =>
       read(scope).pipe(
+        rememberReplays(replays, counted.repeatDropped),
         rescue(
           pipe(
             each(checked, { stage: 'check' }),
