@@ -17,7 +17,7 @@ export interface DeadCommandParts {
   readonly open: OpenQueues
 }
 
-const pageLetters = 1000
+const pageLetters = 10_000
 
 /** Control characters of somebody's text must not reach a terminal. */
 const plain = (text: string): string => text.replace(/[\p{Cc}\p{Cf}]/gu, '?')
@@ -29,19 +29,22 @@ const row = ({ id, reason, stage, attempts, firstSeen, size }: DeadSummary): str
 const list = async (desk: DeadDesk, json: boolean, console: Console): Promise<number> => {
   let after: string | undefined
   let held: string | undefined // the last line, until it is known whether another follows
-  let any = false
+  let count = 0
+  let all = 0
   do {
-    const { dead, next } = await desk.list(pageLetters, after)
+    const { dead, total, next } = await desk.list(pageLetters, after)
+    all = total
     for (const letter of dead) {
       if (!json) console.out(row(letter))
       else if (held !== undefined) console.out(`${held},`)
-      held = `${any ? ' ' : '['}${JSON.stringify(letter)}`
-      any = true
+      held = `${count > 0 ? ' ' : '['}${JSON.stringify(letter)}`
+      count += 1
     }
     after = next
   } while (after !== undefined)
   if (json) console.out(held === undefined ? '[]' : `${held}]`)
-  else if (!any) console.err('No dead letters.')
+  else if (count === 0) console.err('No dead letters.')
+  if (count < all) console.err(`${all - count} more lie behind these: they can be seen when these are gone.`)
   return exitCodes.ok
 }
 
@@ -119,7 +122,7 @@ export const deadCommand = ({ command, console, open }: DeadCommandParts): Comma
       return await act(desk)
     } catch (error) {
       const { code, status } = error as { code?: string; status?: number }
-      if (code !== 'BACKHAUL_DEAD_LETTERS_AWAY' && status !== 503) throw error
+      if (code !== 'BACKHAUL_QUEUE_AWAY' && status !== 503) throw error
       console.err((error as Error).message)
       return exitCodes.unavailable
     } finally {

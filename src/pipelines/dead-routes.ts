@@ -9,7 +9,8 @@ import type { DeadChoice, DeadLetters, DeadProgress } from './dead.js'
 /** How many a second are put back when nobody says. */
 export const defaultRate = 100
 export const maxRate = 10_000
-const maxPage = 1000
+const maxPage = 10_000
+const page = 1000
 
 const choice = t.intersection([
   t.union([t.type({ ids: t.array(t.string) }), t.type({ all: t.literal(true) })]),
@@ -48,7 +49,7 @@ export const deadRoutes = ({ list, show, replay, drop }: DeadLetters): readonly 
   {
     method: 'GET',
     path: '/v1/dead',
-    handle: ({ query: { limit = String(maxPage), after } }) => {
+    handle: ({ query: { limit = String(page), after } }) => {
       const most = Number(limit)
       if (!Number.isInteger(most) || most < 1 || most > maxPage) return of(problem(422, 'wrong-limit', `expected a limit from 1 to ${maxPage}`))
       return list(most, after).pipe(

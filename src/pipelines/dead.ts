@@ -8,6 +8,7 @@ import { deliver } from '../operators/deliver.js'
 import { each } from '../operators/each.js'
 import { pace } from '../operators/pace.js'
 import { deadLetterSource } from '../sources/dead-letters.js'
+import { QueueAway } from './inside.js'
 import type { Inside, Seen } from './inside.js'
 import type { Queues } from './parts.js'
 
@@ -50,12 +51,6 @@ export interface DeadLetters {
   readonly drop: (choice: DeadChoice) => Observable<DeadProgress>
 }
 
-/** The dead letters, or what they go to, cannot be reached now. */
-export class DeadLettersAway extends Error {
-  override readonly name = 'DeadLettersAway'
-  readonly code = 'BACKHAUL_DEAD_LETTERS_AWAY'
-}
-
 const window = 100
 /** A request works for so long, and gives up what has had no confirm a while later. */
 const workMs = 4000
@@ -74,7 +69,8 @@ const inTurn = (): (<A>(job: Observable<A>) => Observable<A>) => {
     new Observable<A>((subscriber) => {
       const told = new ReplaySubject<A>()
       subscriber.add(told.subscribe(subscriber))
-      jobs.next(job.pipe(tap(told)))
+      // Not the subject itself: `tap` would subscribe to it as well, and its error be nobody's.
+      jobs.next(job.pipe(tap({ next: (value) => told.next(value), error: (error: unknown) => told.error(error), complete: () => told.complete() })))
     })
 }
 
@@ -107,7 +103,7 @@ export const deadLetters = ({ queues: { main, dead }, books, withSpool }: DeadPa
       takeUntil(timer(spoolMs)),
       toArray(),
       switchMap(([empty]) =>
-        empty === undefined ? throwError(() => new DeadLettersAway('RabbitMQ is away: dead letters wait in the spool until it is back')) : store.waiting(),
+        empty === undefined ? throwError(() => new QueueAway('RabbitMQ is away: dead letters wait in the spool until it is back')) : store.waiting(),
       ),
     ),
   )
@@ -124,7 +120,7 @@ export const deadLetters = ({ queues: { main, dead }, books, withSpool }: DeadPa
           const dead = seen.map(({ summary }) => summary)
           const total = kept + waiting
           const last = seen.at(-1)?.at
-          if (seen.length === limit && last !== undefined) return { dead, total, next: `${inSpool ? 'spool' : 'queue'}-${last}` }
+          if (seen.length === limit && last !== undefined && (inSpool || last < kept)) return { dead, total, next: `${inSpool ? 'spool' : 'queue'}-${last}` }
           return !inSpool && waiting > 0 ? { dead, total, next: 'spool-0' } : { dead, total }
         }),
       ),

@@ -1,4 +1,5 @@
 import { catchError, concatMap, defer, EMPTY, expand, from, ignoreElements, map, Observable, of, retry, skipWhile, switchMap, take, takeUntil, tap, throwError, timeout, timer } from 'rxjs'
+import type { Subscription } from 'rxjs'
 import { isMissing } from '../connections/amqp-queue.js'
 import type { DeclaredQueue } from '../connections/amqp-queue.js'
 import type { AmqpQueue, AmqpReader } from '../connections/amqp-reader.js'
@@ -25,29 +26,40 @@ export interface Inside {
   readonly whole: (least: number) => Observable<never>
 }
 
+/** The queue cannot be reached now. */
+export class QueueAway extends Error {
+  override readonly name = 'QueueAway'
+  readonly code = 'BACKHAUL_QUEUE_AWAY'
+}
+
 const askMs = 3000
+const away = (): Observable<never> => throwError(() => new QueueAway('RabbitMQ cannot be reached'))
 /** The longest that a look may take. */
 const lookMs = 20_000
 const maxPrefetch = 65_535
 const backMs = 20
 const backTries = 100
 
-/** RabbitMQ has no look: messages are taken on a channel, and its close puts them back, in order. */
+/**
+ * RabbitMQ has no look: messages are taken on a channel, and its close puts them back, in order.
+ * A quorum queue puts what comes back behind whatever came back before, so all of it is taken each
+ * time, as far as AMQP's prefetch goes: 65,535 letters. Those behind them are reached when these are gone.
+ */
 export const rabbitInside = (reader: AmqpReader, declared: DeclaredQueue): Inside => {
   const { queue } = declared
   // A queue that was never needed is empty.
   const waiting = (): Observable<number> =>
     reader.depth(queue).pipe(
-      timeout(askMs),
+      timeout({ first: askMs, with: away }),
       catchError((error: unknown) => (isMissing(error) ? of(0) : throwError(() => error))),
     )
   const channel = reader.channels(declared).pipe(
     skipWhile((open) => open === undefined),
     map((open) => {
-      if (open === undefined) throw new Error('the connection to RabbitMQ was lost')
-      return open
+      if (open === undefined) throw new QueueAway('the connection to RabbitMQ was lost')
+      return { consume: (_prefetch: number, give: (message: Message, tag: number) => void) => open.consume(maxPrefetch, give) }
     }),
-    timeout({ first: askMs }),
+    timeout({ first: askMs, with: away }),
   )
   const read = (behind: number, last: number): Observable<Seen> =>
     new Observable((subscriber) => {
@@ -57,17 +69,24 @@ export const rabbitInside = (reader: AmqpReader, declared: DeclaredQueue): Insid
         if (at > behind && at <= last) subscriber.next({ at, message })
         if (at === last) subscriber.complete()
       }
-      subscriber.add(
-        channel.pipe(switchMap(({ consume }) => consume(last > maxPrefetch ? 0 : last, seen))).subscribe({
-          error: (error: unknown) => subscriber.error(error),
-        }),
-      )
+      const fail = (error: unknown): void => subscriber.error(error)
+      let consuming: Subscription | undefined
+      const watching = channel.subscribe({
+        next: ({ consume }) => {
+          consuming = consume(maxPrefetch, seen).subscribe({ error: fail })
+        },
+        error: fail,
+      })
+      return () => {
+        consuming?.unsubscribe()
+        watching.unsubscribe()
+      }
     })
   return {
     waiting,
     look: (behind, max) =>
       waiting().pipe(
-        map((depth) => Math.min(depth, behind + max)),
+        map((depth) => Math.min(depth, behind + max, maxPrefetch)),
         switchMap((last) => (last > behind ? read(behind, last) : EMPTY)),
         timeout({ first: lookMs, each: lookMs }),
       ),

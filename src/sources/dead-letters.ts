@@ -1,5 +1,5 @@
-import { NEVER, switchMap } from 'rxjs'
-import type { Observable } from 'rxjs'
+import { EMPTY, NEVER } from 'rxjs'
+import type { Observable, Subscription } from 'rxjs'
 import type { Source } from '../delivery.js'
 import { ledger } from '../ledger.js'
 import type { Message } from '../message.js'
@@ -19,8 +19,6 @@ export interface DeadLetterOptions {
 
 /** The most bytes that wait to be given, beside those in the window. */
 const maxWaitingBytes = 32 * 1024 * 1024
-/** What fits into AMQP's prefetch; beyond it there is only 0, no limit. */
-const maxPrefetch = 65_535
 
 /**
  * Some of the dead letters, oldest first, once: completes after the last of them.
@@ -62,19 +60,18 @@ export const deadLetterSource = (
           waiting.push({ message, tag })
         }
         over = scanned >= within || taken >= most || waitingBytes > maxWaitingBytes
-        if (over) consumer?.cancel()
         give()
       }
-      const prefetch = all ? Math.min(window, within) : within > maxPrefetch ? 0 : within
-      const consuming = over
-        ? undefined
-        : channel.pipe(switchMap(({ consume }) => consume(prefetch, receive))).subscribe({
-            next: (opened) => {
-              consumer = opened
-              if (over) opened.cancel()
-            },
-            error: (error: unknown) => book.fail(error),
-          })
+      const prefetch = all ? Math.min(window, within) : 0
+      let consuming: Subscription | undefined
+      const fail = (error: unknown): void => book.fail(error)
+      // Not cancelled at the end: what a cancelled consumer had does not go back to its place everywhere.
+      const watching = (over ? EMPTY : channel).subscribe({
+        next: ({ consume }) => {
+          consuming = consume(prefetch, receive).subscribe({ next: (opened) => (consumer = opened), error: fail })
+        },
+        error: fail,
+      })
       if (over) book.end()
       return {
         settled: (tag, outcome) => {
@@ -84,9 +81,12 @@ export const deadLetterSource = (
         stop: () => {
           over = true
           waiting.length = 0
-          consumer?.cancel()
         },
-        close: () => consuming?.unsubscribe(),
+        close: () => {
+          // The channel before its connection, whose close would overtake the last removals.
+          consuming?.unsubscribe()
+          watching.unsubscribe()
+        },
       }
     },
     { window, stop },

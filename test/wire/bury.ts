@@ -1,5 +1,6 @@
 /** Dead letters as a forwarder leaves them, put straight into their store. */
 import { from, lastValueFrom, map, take, toArray } from 'rxjs'
+import type { AmqpQueueType } from '../../src/connections/amqp-queue.js'
 import { amqpWriter } from '../../src/connections/amqp-writer.js'
 import { embeddedStore } from '../../src/connections/embedded-store.js'
 import type { Connection } from '../../src/delivery.js'
@@ -34,5 +35,5 @@ export const buryInFolder = async (folder: string, letters: readonly DeadLetter<
   await lastValueFrom(closed, { defaultValue: undefined })
 }
 
-export const buryInRabbit = (amqpUrl: string, queue: string, letters: readonly DeadLetter<Message>[]): Promise<void> =>
-  bury(amqpWriter({ urls: [amqpUrl], queue: `${queue}.dead` }), letters)
+export const buryInRabbit = (amqpUrl: string, queue: string, letters: readonly DeadLetter<Message>[], queueType: AmqpQueueType = 'auto'): Promise<void> =>
+  bury(amqpWriter({ urls: [amqpUrl], queue: `${queue}.dead`, queueType }), letters)
