@@ -15,12 +15,12 @@ const creditMs = 50
  * **Example** `const slowly = pace(); source.pipe(slowly(100), sink)`
  */
 export const pace = (): (<T>(perSecond: number) => Operator<T, T>) => {
-  let free = 0 // when the next one may go, in milliseconds
+  let free = Number.NEGATIVE_INFINITY // when the next one may go, in milliseconds
   return <T>(perSecond: number) =>
     each<T, T>((value) => {
       const now = asyncScheduler.now()
       const waitMs = free - now
-      free = Math.max(free, now - creditMs) + 1000 / perSecond
+      free = (waitMs < -creditMs ? now : free) + 1000 / perSecond
       return waitMs <= 0 ? [value] : timer(waitMs).pipe(map(() => value))
     })
 }

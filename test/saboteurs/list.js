@@ -16,6 +16,7 @@ import { commands } from './commands.js'
 import { configuration } from './configuration.js'
 import { copies } from './copies.js'
 import { core } from './core.js'
+import { deadLetters } from './dead-letters.js'
 import { embeddedQueue } from './embedded-queue.js'
 import { enrichment } from './enrichment.js'
 import { http } from './http.js'
@@ -24,4 +25,4 @@ import { rabbitmq } from './rabbitmq.js'
 import { spill } from './spill.js'
 
 /** @type {readonly Saboteur[]} */
-export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands]
+export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands, ...deadLetters]
