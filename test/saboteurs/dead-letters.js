@@ -41,7 +41,7 @@ export const deadLetters = [
     file: 'src/sources/dead-letters.ts',
     find: 'waiting.push({ message, tag })',
     replace: 'waiting.unshift({ message, tag })',
-    caughtBy: [marble, 'in the order of the store'],
+    caughtBy: [marble, 'leave in their order'],
   },
   {
     name: 'put back what was not asked for',
