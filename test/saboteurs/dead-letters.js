@@ -79,8 +79,8 @@ export const deadLetters = [
     name: 'do two things with dead letters at once',
     guarantee: 'One request at a time looks into the dead letters: two would change their order.',
     file: 'src/pipelines/dead.ts',
-    find: 'concatMap((job) => job.pipe(catchError(() => EMPTY)))',
-    replace: 'mergeMap((job) => job.pipe(catchError(() => EMPTY)))',
+    find: 'jobs.pipe(concatMap((job) => job.pipe(catchError(() => EMPTY)))).subscribe()',
+    replace: 'jobs.subscribe((job) => job.pipe(catchError(() => EMPTY)).subscribe())',
     caughtBy: [marble, 'a second one waits for its turn'],
   },
   {
