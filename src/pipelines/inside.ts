@@ -73,7 +73,7 @@ export const rabbitInside = (reader: AmqpReader, declared: DeclaredQueue): Insid
       let consuming: Subscription | undefined
       const watching = channel.subscribe({
         next: ({ consume }) => {
-          consuming = consume(maxPrefetch, seen).subscribe({ error: fail })
+          consuming = consume(last, seen).subscribe({ error: fail })
         },
         error: fail,
       })
