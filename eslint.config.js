@@ -7,6 +7,7 @@ const mayImport = {
   'ledger.ts': ['root'],
   'message.ts': ['root'],
   'json.ts': ['root'],
+  'dead-letter.ts': ['root'],
   operators: ['root', 'operators'],
   connections: ['root', 'operators', 'connections'],
   sources: ['root', 'operators', 'sources'],
@@ -55,7 +56,7 @@ const layers = {
 /** Where a delivery may be answered. Everyone else composes these. */
 const maySettle = [
   'src/ledger.ts',
-  'src/operators/{each,deliver,fan-out,best-effort,rescue,batch,join}.ts',
+  'src/operators/{each,deliver,fan-out,best-effort,rescue,remember-replays,batch,join}.ts',
 ]
 
 export default tseslint.config(

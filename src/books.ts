@@ -23,6 +23,10 @@ export interface Books {
   /** Delivered or dead-lettered here, but not accepted by a Backhaul: other programs write to the queue as well. */
   foreign: number
   purged: number
+  /** Dead letters put back into the queue: they count as dead-lettered, and come in again. */
+  replayed: number
+  /** Dead letters removed by an operator; they stay counted as dead-lettered. */
+  deadDropped: number
   /** Copies that were not made or did not leave, by sink. */
   readonly copiesDropped: Map<string, number>
   configurations: { accepted: number; rejected: number }
@@ -40,6 +44,8 @@ export const newBooks = (startedAt: number): Books => ({
   repeatsDropped: 0,
   foreign: 0,
   purged: 0,
+  replayed: 0,
+  deadDropped: 0,
   copiesDropped: new Map(),
   configurations: { accepted: 0, rejected: 0 },
   refused: new Map(),

@@ -13,6 +13,7 @@ import { getConfiguration, watchConfiguration } from './commands/config.js'
 import type { Console } from './commands/console.js'
 import { exitCodes } from './commands/console.js'
 import { askDaemon, daemonUrl } from './commands/daemon-client.js'
+import { deadCommand } from './commands/dead-command.js'
 import { doctorCommand } from './commands/doctor.js'
 import type { Machine } from './commands/doctor-machine.js'
 import { publishCommand } from './commands/publish.js'
@@ -33,6 +34,7 @@ const host = nodeHost(process)
 const terminal: Console = {
   out: host.out,
   err: host.err,
+  write: (bytes) => process.stdout.write(bytes),
   isTerminal: host.isTerminal,
   ask: (question) => (host.isTerminal ? firstValueFrom(host.ask(question), { defaultValue: undefined }) : Promise.resolve(undefined)),
 }
@@ -201,6 +203,7 @@ program.addCommand(
         .option('--yes', 'do not ask'),
     ),
 )
+program.addCommand(deadCommand({ command, console: terminal, open: (settings) => queuesOf(settings, newBooks(Date.now()), pino({ level: 'silent' })) }))
 program.addCommand(
   new Command('config')
     .description('the configuration that came over the device topic')

@@ -13,18 +13,20 @@ export interface Message {
   readonly redelivered?: boolean
   /** The producer's digest of the bytes as sent; absent on messages that are not ours. */
   readonly digest?: string
+  /** It was a dead letter and was put back: which one. Travels through queues, and never to Pulsar. */
+  readonly replayed?: string
 }
 
 /** Tells two messages under one id apart: 22 characters of the SHA-256 of the bytes as the producer sent them. */
 export const digestOf = (body: Uint8Array): string => hash('sha256', body, 'base64url').slice(0, 22)
 
 /** All but the body, as an embedded queue keeps it. */
-export const encodeHeaders = ({ id, properties, digest }: Message): Buffer =>
-  Buffer.from(JSON.stringify({ id, properties, digest }))
+export const encodeHeaders = ({ id, properties, digest, replayed }: Message): Buffer =>
+  Buffer.from(JSON.stringify({ id, properties, digest, replayed }))
 
 /** The body is copied out of the queue's read buffer, for a delivery may be held for long. */
 export const decodeMessage = (body: Buffer, headers: Buffer): Message => ({
-  ...(JSON.parse(headers.toString()) as Pick<Message, 'id' | 'properties' | 'digest'>),
+  ...(JSON.parse(headers.toString()) as Pick<Message, 'id' | 'properties' | 'digest' | 'replayed'>),
   body: Buffer.from(body),
 })
 

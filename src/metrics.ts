@@ -43,6 +43,8 @@ export const metrics = (books: Books, depths: Depths): { contentType: string; te
   counter('backhaul_repeats_dropped_total', 'Repeats of what was delivered before, dropped', () => books.repeatsDropped)
   counter('backhaul_foreign_total', 'Messages done that another program wrote to the queue', () => books.foreign)
   counter('backhaul_purged_total', 'Messages removed by an operator', () => books.purged)
+  counter('backhaul_replayed_messages_total', 'Dead letters put back into the queue', () => books.replayed)
+  counter('backhaul_dead_letters_dropped_total', 'Dead letters removed by an operator', () => books.deadDropped)
   counter('backhaul_configurations_accepted_total', 'Configuration documents kept', () => books.configurations.accepted)
   counter('backhaul_configurations_rejected_total', 'Configuration documents refused', () => books.configurations.rejected)
   counter('backhaul_stream_clients_cut_total', 'WebSocket clients cut off because they did not read', depths.streamClientsCut)

@@ -2,6 +2,8 @@
 export interface Console {
   readonly out: (line: string) => void
   readonly err: (line: string) => void
+  /** Bytes as they are, on standard output. */
+  readonly write: (bytes: Uint8Array) => void
   /** Writes without a line break: progress. */
   readonly isTerminal: boolean
   /** Asks for a line; undefined when nobody can answer. */

@@ -8,9 +8,9 @@ export const daemonUrl = ({ httpHost, httpPort }: Settings): string =>
   `http://${httpHost.includes(':') && !httpHost.startsWith('[') ? `[${httpHost}]` : httpHost}:${httpPort}`
 
 /** One request to the running daemon; undefined when none answers. */
-export const askDaemon = async (settings: Settings, request: HttpRequest): Promise<HttpReply | undefined> => {
+export const askDaemon = async (settings: Settings, request: HttpRequest, timeoutMs = 10_000): Promise<HttpReply | undefined> => {
   const { httpToken: token } = settings
-  const client = httpClient({ url: daemonUrl(settings), timeoutMs: 10_000, ...(token === undefined ? {} : { token }) })
+  const client = httpClient({ url: daemonUrl(settings), timeoutMs, ...(token === undefined ? {} : { token }) })
   try {
     return await firstValueFrom(client.request(request))
   } catch (error) {

@@ -3,6 +3,14 @@ import type { Message } from '../message.js'
 import type { RawMessage } from './amqp-port.js'
 
 const digestHeader = 'backhaul-digest'
+/** A table, where properties are text: nobody's property is ever taken for it. */
+const replayedHeader = 'backhaul-replayed'
+
+/** Which dead letter a message was, and the producer's own property of that name. */
+interface ReplayedMark {
+  readonly letter: string
+  readonly was?: string
+}
 
 /** What AMQP carries beside the body. */
 export interface AmqpProperties {
@@ -12,29 +20,41 @@ export interface AmqpProperties {
   readonly contentType: 'application/json'
   readonly timestamp: number
   readonly appId: 'backhaul'
-  readonly headers: Record<string, string>
+  readonly headers: Readonly<Record<string, string | ReplayedMark>>
 }
 
-/** Persistent and mandatory; string headers are the properties, one more is our digest. */
-export const toAmqp = ({ id, properties, digest }: Message): AmqpProperties => ({
+const markOf = (letter: string, was: string | undefined): ReplayedMark => (was === undefined ? { letter } : { letter, was })
+
+const isMark = (header: unknown): header is ReplayedMark =>
+  typeof header === 'object' && header !== null && typeof (header as Partial<ReplayedMark>).letter === 'string'
+
+/** Persistent and mandatory; string headers are the properties, two more may be ours. */
+export const toAmqp = ({ id, properties, digest, replayed }: Message): AmqpProperties => ({
   messageId: id,
   deliveryMode: 2,
   mandatory: true,
   contentType: 'application/json',
   timestamp: Math.floor(Date.now() / 1000),
   appId: 'backhaul',
-  headers: digest === undefined ? { ...properties } : { ...properties, [digestHeader]: digest },
+  headers: {
+    ...properties,
+    ...(digest === undefined ? {} : { [digestHeader]: digest }),
+    ...(replayed === undefined ? {} : { [replayedHeader]: markOf(replayed, properties[replayedHeader]) }),
+  },
 })
 
 /** Any program may have written it: without an id it gets one, and headers that are not text stay behind. */
 export const fromAmqp = ({ content, fields, properties: { messageId, headers = {} } }: RawMessage): Message => {
   const { [digestHeader]: digest, ...others } = headers
-  const properties = Object.fromEntries(Object.entries(others).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+  const { [replayedHeader]: mark } = headers
+  const own = isMark(mark) ? { ...others, [replayedHeader]: mark.was } : others
+  const properties = Object.fromEntries(Object.entries(own).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
   return {
     id: typeof messageId === 'string' && messageId !== '' ? messageId : newId(),
     body: content,
     properties,
     redelivered: fields.redelivered,
     ...(typeof digest === 'string' ? { digest } : {}),
+    ...(isMark(mark) ? { replayed: mark.letter } : {}),
   }
 }

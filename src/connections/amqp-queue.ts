@@ -36,7 +36,7 @@ export const amqpLinks = ({ urls, heartbeatS = 10, connectTimeoutMs = 10_000, op
   return defer(() => open(urls[turn++ % urls.length] ?? 'amqp://localhost', { heartbeatS, connectTimeoutMs }))
 }
 
-const isMissing = (error: unknown): boolean => (error as { code?: number }).code === 404
+export const isMissing = (error: unknown): boolean => (error as { code?: number }).code === 404
 
 const argumentsFor = ({ serverVersion }: AmqpLink, { queueType = 'auto', queueArguments = {} }: DeclaredQueue): Record<string, unknown> => {
   const four = Number.parseInt(serverVersion, 10) >= 4

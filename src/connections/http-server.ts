@@ -10,6 +10,8 @@ import type { GuardSettings } from './http-guards.js'
 export interface DoorRequest {
   readonly headers: IncomingHttpHeaders
   readonly query: Readonly<Record<string, string | undefined>>
+  /** What stands in the path for `:name`. */
+  readonly params: Readonly<Record<string, string | undefined>>
   readonly body: Buffer
 }
 
@@ -115,7 +117,8 @@ const onRequest = (settings: HttpServerSettings, routes: readonly Route[]) => {
 const answer = async (route: Route, request: FastifyRequest, reply: FastifyReply): Promise<FastifyReply> => {
   const body = Buffer.isBuffer(request.body) ? request.body : Buffer.alloc(0)
   const query = request.query as DoorRequest['query']
-  const { status, headers = {}, body: content } = await firstValueFrom(route.handle({ headers: request.headers, query, body }))
+  const params = request.params as DoorRequest['params']
+  const { status, headers = {}, body: content } = await firstValueFrom(route.handle({ headers: request.headers, query, params, body }))
   return reply.code(status).headers(headers).send(content)
 }
 
@@ -127,6 +130,8 @@ const build = (settings: HttpServerSettings, routes: readonly Route[]): FastifyI
     forceCloseConnections: 'idle',
     return503OnClosing: false,
     exposeHeadRoutes: true,
+    // An id in a path: 255 bytes of AMQP, each as three characters.
+    routerOptions: { maxParamLength: 1024 },
     http: { headersTimeout: headersTimeoutMs, requestTimeout: requestTimeoutMs, connectionsCheckingInterval: Math.min(lookMs, headersTimeoutMs) },
     clientErrorHandler: (error, socket) => {
       const [status, title] = badRequests[(error as { code?: string }).code ?? ''] ?? [400, 'Bad Request']

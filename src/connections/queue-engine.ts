@@ -73,7 +73,7 @@ export interface QueueEngine {
    * is held back by a quarter of its window.
    */
   readonly settle: (seq: number) => void
-  /** Up to `max` pending entries from a sequence number on, without giving them out. For people, not for the road. */
+  /** Up to `max` pending entries, and about 8 MiB, from a sequence number on, without giving them out; none at the end. For people, not for the road. */
   readonly peek: (from: number, max: number) => Observable<readonly Entry[]>
   /** Removes all that is pending and not outside; emits how many once that is synced. What is outside is left to its reader. */
   readonly purge: () => Observable<number>

@@ -1,9 +1,11 @@
 import { join } from 'node:path'
-import { defer, EMPTY, firstValueFrom, ignoreElements, interval, merge, NEVER, Subject, switchMap, take, takeUntil, tap, timer } from 'rxjs'
+import { defer, EMPTY, finalize, firstValueFrom, ignoreElements, interval, merge, NEVER, Subject, switchMap, take, takeUntil, tap, timer } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { Books } from '../books.js'
 import { countsOf, dropCopies, newBooks } from '../books.js'
+import { embeddedStore } from '../connections/embedded-store.js'
 import { pulsarSubscription } from '../connections/pulsar.js'
+import { replayMemory } from '../connections/replay-memory.js'
 import type { Log } from '../log.js'
 import type { Message } from '../message.js'
 import { recent } from '../operators/drop-repeats.js'
@@ -15,6 +17,7 @@ import { configurationSource } from '../sources/configuration-topic.js'
 import { intake } from '../sources/intake.js'
 import type { Role, Settings } from '../settings.js'
 import { configuration } from './configuration.js'
+import { deadLetters } from './dead.js'
 import { door } from './door.js'
 import type { Listening } from './door.js'
 import { forward } from './forward.js'
@@ -29,6 +32,8 @@ import { watchQueues } from './watch-queues.js'
 /** How long, after a stop, what is out may take: then it is released. */
 const drainMs = 3500
 const depthMs = 5000
+/** What the letters of 10,000 replays take up, and room for as many again. */
+const replayMemoryBytes = 8 * 1024 * 1024
 
 export interface DaemonParts {
   readonly stop: Observable<unknown>
@@ -83,9 +88,14 @@ const configurations = (settings: Settings, { stop, log }: DaemonParts, books: B
 const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books: Books, queues: Queues, { live, tail }: { live: Stream; tail: Stream }, depthOf: (queue: string) => number): Observable<unknown> => {
   const { connection, sink } = farEnd(settings, follow(books, settings.pulsarUrl === undefined ? 'topic-log' : 'pulsar', log), ports)
   const counts = countsOf(books, 'forward')
-  const done = (digest: string | undefined): void => {
-    if (digest === undefined) books.foreign += 1
+  // A dead letter that was put back was counted when it first came.
+  const done = ({ digest, replayed }: Message): void => {
+    if (digest === undefined && replayed === undefined) books.foreign += 1
   }
+  const store = embeddedStore(join(settings.dataDir, 'forward'), { maxBytes: replayMemoryBytes, ...ports?.disk })
+  const replays = replayMemory(store.engine, {
+    onFailure: (error) => log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'what was replayed is not remembered on disk: after a crash it may come twice'),
+  })
   const over = new Subject<void>()
   const forwarded = forward({
     read: (options) => queues.main.read({ ...options, counts }),
@@ -94,15 +104,16 @@ const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books
     copies: copiesOf(settings, books, queues, live, depthOf),
     deadLetters: deadLetterSink(queues.dead.connection),
     recent: recent(),
+    replays,
     counted: {
       delivered: (message) => {
         books.delivered += 1
-        done(message.digest)
+        done(message)
         tail.show(message)
       },
-      deadLettered: ({ digest }) => {
+      deadLettered: (message) => {
         books.deadLettered += 1
-        done(digest)
+        done(message)
       },
       repeatDropped: () => {
         books.repeatsDropped += 1
@@ -114,7 +125,7 @@ const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books
     stop,
   })
   const buried = queues.dead.spool?.drain ?? EMPTY
-  return merge(forwarded.pipe(tap({ complete: () => over.next() })), buried.pipe(takeUntil(over)))
+  return merge(forwarded.pipe(tap({ complete: () => over.next() })), buried.pipe(takeUntil(over))).pipe(finalize(replays.close))
 }
 
 /**
@@ -155,8 +166,9 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
       takeUntil(stop.pipe(switchMap(() => timer(drainMs)))),
       ignoreElements(),
     )
+    const dead = deadLetters({ queues, books, withSpool: roles.includes('forward') })
     const over = new Subject<void>()
-    const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, ports, ...streams })
+    const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, dead, ports, ...streams })
     const copies = queues.websocket !== undefined || queues.udp !== undefined
     const depths = copies ? interval(depthMs).pipe(switchMap(ask), ignoreElements()) : NEVER
     const watched = watchQueues(settings, { books, log, ports })

@@ -16,6 +16,7 @@ import type { Stream } from '../sinks/websocket.js'
 import { httpSource } from '../sources/http.js'
 import type { Intake } from '../sources/intake.js'
 import type { Settings } from '../settings.js'
+import type { DeadLetters } from './dead.js'
 import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
 import { routes } from './routes.js'
@@ -33,6 +34,7 @@ export interface DoorParts {
   readonly intake: Intake<Message>
   readonly live: Stream
   readonly tail: Stream
+  readonly dead: DeadLetters
   readonly ports?: Ports
 }
 
@@ -60,7 +62,7 @@ const ingestOf = (settings: Settings, stopping: () => boolean, books: Books, int
 }
 
 /** The daemon's HTTP side: it takes messages, and tells how things are. */
-export const door = (settings: Settings, { stop, books, queues, depths, intake, live, tail, ports = {} }: DoorParts): Observable<Listening> => {
+export const door = (settings: Settings, { stop, books, queues, depths, intake, live, tail, dead, ports = {} }: DoorParts): Observable<Listening> => {
   const { roles, confirmTimeoutMs, patienceMs, httpHost: host, httpPort: port, httpToken, httpOrigins: origins, maxBodyBytes } = settings
   let stopping = false
   const accepts = { link: 'queue', pipeline: 'ingest', patienceMs: 2 * confirmTimeoutMs }
@@ -89,6 +91,7 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
     queues,
     depths,
     books,
+    dead,
   })
   const refused = (status: number): void => {
     books.refused.set(status, (books.refused.get(status) ?? 0) + 1)

@@ -8,6 +8,8 @@ import { underWay } from '../operators/drop-repeats.js'
 import type { Recent, UnderWay } from '../operators/drop-repeats.js'
 import { each } from '../operators/each.js'
 import { fanOut } from '../operators/fan-out.js'
+import { rememberReplays } from '../operators/remember-replays.js'
+import type { ReplayMemory } from '../operators/remember-replays.js'
 import { rescue } from '../operators/rescue.js'
 import type { DeadLetter } from '../operators/rescue.js'
 import { whileOpen } from '../operators/while-open.js'
@@ -28,6 +30,8 @@ export interface ForwardParts {
   readonly copies: readonly Copy[]
   readonly deadLetters: Sink<DeadLetter<Message>>
   readonly recent: Recent
+  /** Which dead letters that were put back are dealt with. */
+  readonly replays: ReplayMemory
   readonly counted: {
     readonly delivered: (message: Message) => void
     readonly deadLettered: (message: Message) => void
@@ -61,6 +65,7 @@ export const forward = ({
   copies,
   deadLetters,
   recent,
+  replays,
   counted,
   window = 1000,
   patienceMs = 60_000,
@@ -83,6 +88,7 @@ export const forward = ({
   })
   const run = (scope: Scope<Message>, out: UnderWay): Observable<Receipt> =>
     read({ window, stop: scope.stop }).pipe(
+      rememberReplays(replays, counted.repeatDropped),
       rescue(
         pipe(
           each(checked, { stage: 'check' }),

@@ -16,6 +16,8 @@ import { rabbitmqSink } from '../sinks/rabbitmq.js'
 import { embeddedQueueSource } from '../sources/embedded-queue.js'
 import { rabbitmqSource } from '../sources/rabbitmq.js'
 import type { Settings } from '../settings.js'
+import { embeddedInside, rabbitInside } from './inside.js'
+import type { Inside } from './inside.js'
 import type { Ports } from './ports.js'
 
 export interface ReadOptions {
@@ -35,6 +37,7 @@ export interface Queue {
   /** Removes everything that waits, and emits how many. */
   readonly purge: () => Observable<number>
   readonly spool?: QueueSpool
+  readonly inside: Inside
 }
 
 /** What stands in for a queue of RabbitMQ while that is away. */
@@ -45,6 +48,7 @@ export interface QueueSpool {
   readonly drain: Observable<Receipt>
   /** How many messages are in it. */
   readonly depth: () => number
+  readonly inside: Inside
 }
 
 export interface SpoolSettings {
@@ -79,6 +83,7 @@ export const rabbitQueue = (
     read: (options) => rabbitmqSource(reader.channels(declared), options),
     depth: () => reader.depth(queue).pipe(timeout(askMs), catchError(() => of(undefined))),
     purge: () => reader.purge(queue).pipe(timeout(askMs)),
+    inside: rabbitInside(reader, declared),
   }
 }
 
@@ -118,6 +123,7 @@ export const embeddedQueue = (
         take(1),
         switchMap(({ purge }) => purge()),
       ),
+    inside: embeddedInside(engine),
   }
 }
 
@@ -139,6 +145,7 @@ export const withSpool = (
       direct: queue.connection,
       drain: defer(() => embeddedQueueSource(engine, { window, counts }).pipe(rabbitmqSink(queue.connection, { window }))),
       depth: () => spooled,
+      inside: embeddedInside(engine),
     },
   }
 }

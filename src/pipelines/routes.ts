@@ -4,6 +4,8 @@ import type { Books } from '../books.js'
 import type { DoorReply, DoorRequest, Route } from '../connections/http-server.js'
 import type { Readiness } from '../health.js'
 import type { IngestReply, IngestRequest } from '../sources/http.js'
+import { deadRoutes } from './dead-routes.js'
+import type { DeadLetters } from './dead.js'
 import type { Queue } from './queue.js'
 
 export interface RouteParts {
@@ -15,6 +17,7 @@ export interface RouteParts {
   readonly queues: readonly Queue[]
   readonly depths: () => Promise<readonly { queue: string; messages?: number }[]>
   readonly books: Books
+  readonly dead?: DeadLetters
 }
 
 const json = ['application/json', 'application/x-ndjson']
@@ -33,7 +36,7 @@ const post = (path: string, accepts: readonly string[], ingest: NonNullable<Rout
 const get = (path: string, handle: (request: DoorRequest) => Observable<DoorReply>, open = false): Route => ({ method: 'GET', path, open, handle })
 
 /** Everything that the daemon answers over HTTP. */
-export const routes = ({ ingest, readiness, metrics, configuration, queues, depths, books }: RouteParts): readonly Route[] => [
+export const routes = ({ ingest, readiness, metrics, configuration, queues, depths, books, dead }: RouteParts): readonly Route[] => [
   ...(ingest === undefined ? [] : [post('/v1/messages', json, ingest), post('/', oldClients, ingest)]),
   get('/healthz', () => of({ status: 200, body: { status: 'alive' } }), true),
   get(
@@ -54,6 +57,7 @@ export const routes = ({ ingest, readiness, metrics, configuration, queues, dept
       ),
     ),
   ),
+  ...(dead === undefined ? [] : deadRoutes(dead)),
   get('/v1/queues', () => from(depths()).pipe(map((list) => ({ status: 200, body: { queues: list } })))),
   {
     method: 'POST',

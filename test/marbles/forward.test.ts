@@ -1,5 +1,5 @@
 /** What the pipeline to Pulsar does with one message; its invariants under faults are in pipeline.test.ts. */
-import { asyncScheduler, map } from 'rxjs'
+import { asyncScheduler, EMPTY, map, of } from 'rxjs'
 import { describe, expect } from 'vitest'
 import type { Connection, Delivery, Receipt } from '../../src/delivery.js'
 import type { Message } from '../../src/message.js'
@@ -33,6 +33,7 @@ const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>
     deadLetters: deliver(dead, { sink: 'dead' }),
     recent: recent(),
     patienceMs,
+    replays: { has: () => of(false), add: () => EMPTY },
     counted: {
       delivered: ({ id }) => counted.push(`${id} delivered`),
       deadLettered: ({ id }) => counted.push(`${id} buried`),

@@ -1,6 +1,6 @@
 /** Both pipelines under random faults, in virtual time: each run is judged by the ten invariants. */
 import fc from 'fast-check'
-import { asyncScheduler, map, Observable, ReplaySubject, share, Subject, tap, timer } from 'rxjs'
+import { asyncScheduler, EMPTY, map, Observable, of, ReplaySubject, share, Subject, tap, timer } from 'rxjs'
 import { TestScheduler } from 'rxjs/testing'
 import { describe, expect, it } from 'vitest'
 import { accepted, Rejection } from '../../src/delivery.js'
@@ -173,6 +173,7 @@ describe('forward, under 3,000 random fault schedules', () => {
               { sink: 'dead' },
             ),
             recent: recent(),
+            replays: { has: () => of(false), add: () => EMPTY },
             counted: { delivered: () => undefined, deadLettered: () => undefined, repeatDropped: () => undefined, copiesDropped: (_, count) => (droppedCopies += count) },
             window,
             patienceMs: 100,

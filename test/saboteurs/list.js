@@ -16,6 +16,7 @@ import { commands } from './commands.js'
 import { configuration } from './configuration.js'
 import { copies } from './copies.js'
 import { core } from './core.js'
+import { deadLetters } from './dead-letters.js'
 import { deduplication } from './deduplication.js'
 import { doctor } from './doctor.js'
 import { embeddedQueue } from './embedded-queue.js'
@@ -27,4 +28,4 @@ import { rabbitmq } from './rabbitmq.js'
 import { spill } from './spill.js'
 
 /** @type {readonly Saboteur[]} */
-export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...deduplication, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands, ...honestQueues, ...doctor]
+export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...deduplication, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands, ...honestQueues, ...doctor, ...deadLetters]

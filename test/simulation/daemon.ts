@@ -92,5 +92,5 @@ export const startProcess = (number: number, plan: Plan, { rabbit, pulsar, disk,
 /** What the daemon answers to a request without a body. */
 export const ask = (process: Process, path: string): Promise<DoorReply | undefined> => {
   const route = process.door?.routes.find((one) => one.method === 'GET' && one.path === path)
-  return route === undefined ? Promise.resolve(undefined) : firstValueFrom(route.handle({ headers: {}, query: {}, body: Buffer.alloc(0) }))
+  return route === undefined ? Promise.resolve(undefined) : firstValueFrom(route.handle({ headers: {}, query: {}, params: {}, body: Buffer.alloc(0) }))
 }

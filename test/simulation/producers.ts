@@ -119,7 +119,7 @@ export const producers = (running: () => Process | undefined, { random, trace, p
         })
       })
       const headers = { 'content-type': type, ...(post.key === undefined ? {} : { 'idempotency-key': post.key }) }
-      route.handle({ headers, query: {}, body: Buffer.from(body) }).subscribe(({ status, body: answer }) => {
+      route.handle({ headers, query: {}, params: {}, body: Buffer.from(body) }).subscribe(({ status, body: answer }) => {
         if (!process.alive || !open.has(request)) return
         point('reply')
         if (!process.alive) return

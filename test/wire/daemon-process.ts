@@ -106,18 +106,19 @@ export const startDaemon = async (settings: Record<string, string>, args: readon
   }
 }
 
-/** Promise 5 at rest: everything accepted here, or written to the queue by others, is somewhere. */
+/** Promise 5 at rest: everything accepted here, written to the queue by others, or put back from the dead letters, is somewhere. */
 export const booksOf = async (daemon: Daemon, queue: string) => {
-  const [accepted, foreign, delivered, deadLettered, purged, spooled, queued] = await Promise.all([
+  const [accepted, foreign, replayed, delivered, deadLettered, purged, spooled, queued] = await Promise.all([
     daemon.metric('backhaul_accepted_total'),
     daemon.metric('backhaul_foreign_total'),
+    daemon.metric('backhaul_replayed_messages_total'),
     daemon.metric('backhaul_delivered_total'),
     daemon.metric('backhaul_dead_lettered_total'),
     daemon.metric('backhaul_purged_total'),
     daemon.metric('backhaul_spooled_messages'),
     daemon.metric('backhaul_queued_messages', `queue="${queue}"`),
   ])
-  return { in: accepted + foreign, out: delivered + deadLettered + purged + queued + spooled, accepted, foreign, delivered, deadLettered, purged, queued, spooled }
+  return { in: accepted + foreign + replayed, out: delivered + deadLettered + purged + queued + spooled, accepted, foreign, replayed, delivered, deadLettered, purged, queued, spooled }
 }
 
 /** Promise 5 of each pipeline, at any moment: taken = accepted + rejected + released + unsettled. */
