@@ -1,11 +1,12 @@
-import { catchError, concatMap, defer, from, map, of, switchMap, take, tap, toArray } from 'rxjs'
+import { catchError, concatMap, defer, from, map, of, switchMap, take, tap, throwError, timeout, toArray } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { ArgumentValue, Policies, QueueFacts } from '../queue-problems.js'
 import { queueArguments } from './amqp-arguments.js'
 import type { SeenQueue } from './amqp-arguments.js'
 import type { AmqpLink, OpenAmqp } from './amqp-port.js'
 import { amqpLinks } from './amqp-queue.js'
-import { policiesByManagement, policiesByRabbitmqctl } from './queue-policies.js'
+import { policiesByManagement } from './queue-management.js'
+import { policiesByRabbitmqctl } from './queue-policies.js'
 import type { AskPolicies } from './queue-policies.js'
 import type { Host } from './rabbitmqctl.js'
 
@@ -36,6 +37,9 @@ export interface InspectorSettings {
 
 /** One look at these queues, over a connection of its own that is closed afterwards. Errors when RabbitMQ cannot be reached. */
 export type InspectQueues = (queues: readonly string[]) => Observable<Inspection>
+
+/** Whoever tells of policies must not keep us from telling of arguments. */
+const policiesMs = 8_000
 
 const typeOf = (value: ArgumentValue | undefined): string => (value === undefined ? 'classic' : String(value))
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
@@ -82,6 +86,7 @@ export const queueInspector = ({ urls, managementUrl, host, open, connectTimeout
     if (asked.length === 0) return of({ serverVersion, queues })
     return asker(link).pipe(
       switchMap((ask) => ask(asked)),
+      timeout({ first: policiesMs, with: () => throwError(() => new Error(`no answer within ${policiesMs / 1000} s`)) }),
       map((policies): Inspection => {
         asked.forEach(({ queue }, index) => known.set(queue, policies[index] as Policies))
         return { serverVersion, queues: given(queues) }

@@ -1,8 +1,7 @@
-import { defer, finalize, forkJoin, map, of, reduce, switchMap, throwError, timeout } from 'rxjs'
+import { defer, forkJoin, map, of, reduce, switchMap, throwError } from 'rxjs'
 import type { Observable } from 'rxjs'
 import { hostname, networkInterfaces } from 'node:os'
 import type { Arguments, ArgumentValue, Policies } from '../queue-problems.js'
-import { httpClient } from './http-client.js'
 import { findTool, runTool } from './rabbitmqctl.js'
 import type { Host } from './rabbitmqctl.js'
 
@@ -62,13 +61,10 @@ const isHere = (url: string): boolean => {
   return ['localhost', hostname(), ...addresses].includes(name) || /^127\./.test(name)
 }
 
-const toolMs = 8_000
-
 /** rabbitmqctl may put lines of its own before the JSON. */
 const jsonOf = <T>(host: Host, file: string, args: readonly string[]): Observable<T> =>
   runTool(host, file, ['-q', '--formatter', 'json', ...args]).pipe(
     reduce((all, said) => ('exit' in said ? { ...all, exit: said.exit } : { ...all, [said.from]: `${all[said.from]}${said.line}\n` }), { exit: 1, stdout: '', stderr: '' }),
-    timeout(toolMs),
     map(({ exit, stdout, stderr }) => {
       if (exit === 0) return JSON.parse(stdout.slice(stdout.search(/^[[{]/m))) as T
       const lines = `${stderr}\n${stdout}`.split('\n').map((line) => line.trim()).filter((line) => line !== '')
@@ -112,42 +108,3 @@ export const policiesByRabbitmqctl = (host: Host, url: string, clusterName: stri
       switchMap((status) => (isTheNode(status, url, clusterName) ? of(asked) : throwError(() => new Error('rabbitmqctl talks to another RabbitMQ')))),
     )
   })
-
-const httpMs = 5_000
-
-interface ManagedQueue {
-  readonly policy?: string | null
-  readonly operator_policy?: string | null
-  readonly effective_policy_definition?: Arguments | readonly unknown[] | null
-}
-
-/** `None` is an empty list there. */
-const managed = (text: string): Policies => {
-  const { policy, operator_policy: operator, effective_policy_definition: effective } = JSON.parse(text) as ManagedQueue
-  const definition = effective === undefined || effective === null || Array.isArray(effective) ? {} : (effective as Arguments)
-  return { definition, names: [policy, operator].flatMap((name) => (name ? [name] : [])) }
-}
-
-/** Policies by the management plugin's HTTP API; name and password come from its address, else from RabbitMQ's. */
-export const policiesByManagement =
-  (managementUrl: string, amqpUrl: string): AskPolicies =>
-  (queues) =>
-    defer(() => {
-      const address = new URL(managementUrl)
-      const { username, password } = address.username === '' ? new URL(amqpUrl) : address
-      const user = username === '' ? 'guest:guest' : `${decodeURIComponent(username)}:${decodeURIComponent(password)}`
-      const headers = { authorization: `Basic ${Buffer.from(user).toString('base64')}` }
-      const client = httpClient({ url: `${address.origin}${address.pathname}`, timeoutMs: httpMs })
-      const ask = ({ queue }: NamedQueue): Observable<Policies> =>
-        client.request({ method: 'GET', path: `/api/queues/${encodeURIComponent(vhostOf(amqpUrl))}/${encodeURIComponent(queue)}`, headers }).pipe(
-          map(({ status, text }) => {
-            if (status === 401) throw new Error('the management API refused the user (401): it needs the tag management, and rights on the virtual host')
-            if (status !== 200) throw new Error(`the management API answered ${status}`)
-            return managed(text)
-          }),
-        )
-      return forkJoin(queues.map(ask)).pipe(
-        timeout(httpMs),
-        finalize(() => client.close().subscribe({ error: () => undefined })),
-      )
-    })

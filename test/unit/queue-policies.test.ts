@@ -1,7 +1,9 @@
-import { defer, firstValueFrom, from, lastValueFrom, NEVER, of } from 'rxjs'
+import { defer, firstValueFrom, from, lastValueFrom, NEVER, of, tap } from 'rxjs'
+import { TestScheduler } from 'rxjs/testing'
 import { describe, expect, it } from 'vitest'
 import type { AmqpChannel, AmqpLink } from '../../src/connections/amqp-port.js'
 import { queueInspector } from '../../src/connections/queue-inspector.js'
+import type { Inspection } from '../../src/connections/queue-inspector.js'
 import { policiesByRabbitmqctl, policiesFor, vhostOf } from '../../src/connections/queue-policies.js'
 import type { Host, Said } from '../../src/connections/rabbitmqctl.js'
 
@@ -108,6 +110,17 @@ describe('what rabbitmqctl told', () => {
     expect(await look()).toEqual([{ 'max-length': 1 }, 'rabbitmqctl: Error: down'])
     replies['list_policies'] = json([])
     expect(await look()).toEqual([{}, undefined])
+  })
+  it('does not keep us from telling of arguments when it hangs', () => {
+    const channel = { declare: () => of({}) } as unknown as AmqpChannel
+    const link: AmqpLink = { serverVersion: '3.10.8', clusterName: 'rabbit@here', blocked: NEVER, channel: () => of(channel) }
+    const host = { ...machine({}).host, run: () => NEVER }
+    const seen: Inspection[] = []
+    new TestScheduler(() => undefined).run(({ expectObservable }) => {
+      const { inspect } = queueInspector({ urls: [url], host, open: () => of(link) })
+      expectObservable(inspect(['q']).pipe(tap((each) => seen.push(each))), '10s !')
+    })
+    expect(seen).toMatchObject([{ queues: [{ kind: 'seen' }], policiesUnseen: 'no answer within 8 s' }])
   })
   it('is not asked for again and again where it is of no use, until that may have changed', async () => {
     const replies: Record<string, { exit?: number; lines: readonly string[] }> = { cluster_status: { exit: 77, lines: ['Only root or rabbitmq can run rabbitmqctl'] } }
