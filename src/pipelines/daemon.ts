@@ -166,7 +166,7 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
       takeUntil(stop.pipe(switchMap(() => timer(drainMs)))),
       ignoreElements(),
     )
-    const dead = deadLetters({ queues, books, withSpool: roles.includes('forward') })
+    const dead = deadLetters({ queues, books, withSpool: roles.includes('forward'), stop })
     const over = new Subject<void>()
     const listening = door(settings, { stop, books, queues: allQueues(queues), depths: ask, intake: intakeDoor, dead, ports, ...streams })
     const copies = queues.websocket !== undefined || queues.udp !== undefined

@@ -1,4 +1,4 @@
-import { catchError, concat, concatMap, defer, EMPTY, filter, ignoreElements, map, merge, Observable, of, pipe, reduce, ReplaySubject, Subject, switchMap, take, takeUntil, tap, throwError, timer, toArray } from 'rxjs'
+import { catchError, concat, concatMap, defer, EMPTY, filter, ignoreElements, map, merge, NEVER, Observable, of, pipe, reduce, ReplaySubject, Subject, switchMap, take, takeUntil, tap, throwError, timer, toArray } from 'rxjs'
 import type { Books } from '../books.js'
 import { revived, summaryOf } from '../dead-letter.js'
 import type { DeadSummary } from '../dead-letter.js'
@@ -82,10 +82,12 @@ export interface DeadParts {
   readonly books: Pick<Books, 'replayed' | 'deadDropped'>
   /** Whether the spool of the dead letters is this process's own. */
   readonly withSpool: boolean
+  /** Ends a run early, between two letters. */
+  readonly stop?: Observable<unknown>
 }
 
 /** Looks at dead letters, puts them back, drops them: in RabbitMQ and its spool, or in the embedded queue. */
-export const deadLetters = ({ queues: { main, dead }, books, withSpool }: DeadParts): DeadLetters => {
+export const deadLetters = ({ queues: { main, dead }, books, withSpool, stop = NEVER }: DeadParts): DeadLetters => {
   const turn = inTurn()
   const slowly = pace()
   const store = dead.inside
@@ -120,7 +122,7 @@ export const deadLetters = ({ queues: { main, dead }, books, withSpool }: DeadPa
           const dead = seen.map(({ summary }) => summary)
           const total = kept + waiting
           const last = seen.at(-1)?.at
-          if (seen.length === limit && last !== undefined && (inSpool || last < kept)) return { dead, total, next: `${inSpool ? 'spool' : 'queue'}-${last}` }
+          if (seen.length === limit && last !== undefined) return { dead, total, next: `${inSpool ? 'spool' : 'queue'}-${last}` }
           return !inSpool && waiting > 0 ? { dead, total, next: 'spool-0' } : { dead, total }
         }),
       ),
@@ -142,10 +144,8 @@ export const deadLetters = ({ queues: { main, dead }, books, withSpool }: DeadPa
           found += 1
           return true
         }
-        const source = deadLetterSource(
-          store.channel,
-          { wanted, within: bound, most, all: asked === undefined, window, stop: timer(asked === undefined ? workMs : searchMs) },
-        )
+        const enough = merge(stop, timer(asked === undefined ? workMs : searchMs))
+        const source = deadLetterSource(store.channel, { wanted, within: bound, most, all: asked === undefined, window, stop: enough })
         const work = source.pipe(
           sink,
           tap(({ outcome, value }) => {

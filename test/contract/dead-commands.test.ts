@@ -130,6 +130,21 @@ describe('dead letters in a folder', () => {
     expect(topicLog(folder).map(({ id }) => id)).toEqual(names(0, 2500))
     expect(await daemon.metric('backhaul_replayed_messages_total')).toBe(2500)
   })
+  it('are many, and the first ones gone: pages follow each other to the last', async () => {
+    const folder = temporaryFolder('pages')
+    await buryInFolder(folder, lettersOf(2500))
+    daemon = await startDaemon({ BACKHAUL_DATA_DIR: folder })
+    const env = { BACKHAUL_HTTP_PORT: new URL(daemon.url).port, BACKHAUL_DATA_DIR: folder }
+    expect((await runCommand(['dead', 'drop', ...names(0, 1500), '--yes'], { env })).out).toBe('1500 dropped\n')
+    const seen: string[] = []
+    for (let after: string | undefined = 'queue-0', pages = 0; after !== undefined && pages < 10; pages += 1) {
+      const page = (await (await daemon.get(`/v1/dead?limit=300&after=${after}`)).json()) as { dead: { id: string }[]; total: number; next?: string }
+      expect(page.total).toBe(1000)
+      seen.push(...page.dead.map(({ id }) => id))
+      after = page.next
+    }
+    expect(seen).toEqual(names(1500, 2500))
+  })
   it('need the token', async () => {
     daemon = await startDaemon({ BACKHAUL_HTTP_TOKEN: 'tok' })
     for (const [path, init] of [['/v1/dead', {}], ['/v1/dead/a', {}], ['/v1/dead/replay', { method: 'POST' }], ['/v1/dead/drop', { method: 'POST' }]] as const)
