@@ -21,6 +21,13 @@ const maxHeldBytes = 256 * 1024
 const late = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 
+/** With an RST, where that can be had: Node has none after an end, and would wait for what is not written yet. */
+const abort = (socket) => {
+  if (socket.writableEnded || socket.writableLength > 0) socket.destroy()
+  else socket.resetAndDestroy()
+  socket.unref()
+}
+
 /** One way of one connection; `check` has it look again at its faults. */
 const startWay = (from, to, faults, counts, reset) => {
   const held = []
@@ -99,8 +106,8 @@ export const openProxy = async ({ host = '127.0.0.1', port: target }) => {
     client.setNoDelay(true)
     counts.connections += 1
     const cut = () => {
-      client.resetAndDestroy()
-      server.resetAndDestroy()
+      abort(client)
+      abort(server)
     }
     const link = {
       reset: () => {

@@ -30,7 +30,7 @@ const runRow = async (row, brokers, dist, quick) => {
   const began = Date.now()
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const result = row.drive ? await row.drive(count, { long }) : await runOnce(row, { brokers, dist, count, quick, long })
+      const result = row.drive ? await row.drive(count, { long, dist }) : await runOnce(row, { brokers, dist, count, quick, long })
       result.seconds = Math.round((Date.now() - began) / 1000)
       const wrong = faultsOf(row, result)
       if (wrong.length > 0) return { row, count, result, verdict: 'FAILED', wrong }
