@@ -15,6 +15,7 @@ const load = async <T>(name: string): Promise<T> => (await import(new URL(`./log
 const { crashSweep } = await load<{ crashSweep: Sweep }>('crash-sweep')
 const { failingWrites, slowSyncs, syncFailures } = await load<Record<'failingWrites' | 'slowSyncs' | 'syncFailures', Sweep>>('failing-calls')
 const { tornTails } = await load<{ tornTails: (how: { modules: string; step: number }) => Promise<Record<string, number>> }>('torn-tails')
+const { lostFiles } = await load<{ lostFiles: (how: { modules: string }) => Promise<Record<string, number>> }>('lost-files')
 const { whyNoStrace } = await load<{ whyNoStrace: () => string | undefined }>('strace')
 const { window } = await load<{ window: number }>('workshop')
 
@@ -30,6 +31,14 @@ describe.skipIf(!existsSync('dist'))('the embedded queue, built, on a real file 
     const found = await tornTails({ modules, step: asked === 'all' ? 1 : 7 })
     expect(found).toMatchObject({ ...judged, uncounted: 0 })
     expect(found.dropped).toBeGreaterThan(0)
+  }, 600_000)
+})
+
+describe.skipIf(!existsSync('dist'))('the embedded queue whose files somebody takes away or empties', () => {
+  it('starts, tells what is missing, and gives out all the rest', async () => {
+    const found = await lostFiles({ modules })
+    expect(found).toMatchObject({ failedStarts: 0, stalled: 0, unreported: 0, wrong: 0 })
+    expect(found.missing).toBeGreaterThan(0)
   }, 600_000)
 })
 

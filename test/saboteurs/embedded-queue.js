@@ -45,6 +45,15 @@ export const embeddedQueue = [
     caughtBy: calls('lets the event loop run while a sync takes a second'),
   },
   {
+    name: 'stop at a file that is gone',
+    guarantee: 'A segment that somebody took away costs what was in it, and nothing behind it.',
+    file: log,
+    find: "if (codeOf(error) !== 'ENOENT') throw error\n      })",
+    replace: 'throw error\n      })',
+    dist: true,
+    caughtBy: calls('starts, tells what is missing, and gives out all the rest'),
+  },
+  {
     name: 'cut too much off a torn tail',
     guarantee: 'All whole records before a torn tail are kept.',
     file: log,

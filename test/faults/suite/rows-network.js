@@ -7,7 +7,7 @@ import { eventually, pause } from './wait.js'
 const portOf = (address) => Number(new URL(address).port)
 
 /** The daemon reaches RabbitMQ and Pulsar only through proxies, which are in the world as `amqp` and `pulsar`. */
-const throughProxies = async ({ brokers }) => {
+export const throughProxies = async ({ brokers }) => {
   const amqp = await openProxy({ port: portOf(brokers.amqpUrl) })
   const pulsar = await openProxy({ port: portOf(brokers.pulsarUrl) })
   return {

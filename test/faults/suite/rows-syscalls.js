@@ -1,10 +1,11 @@
 /** Rows of the embedded queue and the system calls below it: each call the last one, or failing, or slow. */
 import { crashSweep } from '../log/crash-sweep.js'
 import { failingWrites, slowSyncs, syncFailures } from '../log/failing-calls.js'
+import { lostFiles } from '../log/lost-files.js'
 import { whyNoStrace } from '../log/strace.js'
 import { tornTails } from '../log/torn-tails.js'
 import { window } from '../log/workshop.js'
-import { cutsTooMuch, syncsInTheLoop, trustsFailedSync, trustsFailedWrite, yesBeforeTheWrite } from './sabotage.js'
+import { cutsTooMuch, stopsAtAMissingFile, syncsInTheLoop, trustsFailedSync, trustsFailedWrite, yesBeforeTheWrite } from './sabotage.js'
 
 /**
  * `sweep` on the built log of `dist`. The fault bit when strace struck at every point; `count` says how many points
@@ -27,7 +28,8 @@ export const syscalls = [
     bar: '0 lost, 0 failed starts, no false alarm, at most the window repeated',
     sabotage: yesBeforeTheWrite,
     atMost: { failedStarts: 0, falseAlarms: 0, mostRepeated: window },
-    drive: swept((how) => crashSweep({ ...how, say: process.env.BACKHAUL_TEST_POINTS ? console.log : undefined })),
+    // Every point, to whoever wants to see it.
+    drive: swept((how) => crashSweep({ ...how, say: (point) => console.error(point) })),
   },
   {
     id: 'R14',
@@ -38,8 +40,18 @@ export const syscalls = [
     atMost: { failedStarts: 0, uncounted: 0 },
     drive: async (count, { dist }) => {
       const found = await tornTails({ modules: `file://${dist}/connections`, step: Math.max(1, Math.floor(954 / count)) })
-      return { ...found, bites: found.dropped > 0 ? Math.max(count, found.starts) : 0 }
+      return { ...found, points: found.starts, struck: found.starts, bites: found.dropped > 0 ? count : 0 }
     },
+  },
+  {
+    id: 'R16',
+    fault: 'embedded queue: a file is taken away or emptied, each in turn, before the start and while it runs (but for the one that grows)',
+    counts: { short: 23, long: 23 },
+    bar: 'starts, tells what is missing, gives out the rest, 0 stalled',
+    sabotage: stopsAtAMissingFile,
+    atMost: { failedStarts: 0, stalled: 0, unreported: 0, wrong: 0 },
+    atLeast: { missing: 1 },
+    drive: async (count, { dist }) => ({ ...(await lostFiles({ modules: `file://${dist}/connections` })), bites: count }),
   },
   {
     id: 'R17',

@@ -11,6 +11,7 @@
  * @property {object} [load]               of the sender, beyond the usual
  * @property {Record<string, number>} [atMost]        bars on the numbers of the result
  * @property {Record<string, number>} [atLeast]
+ * @property {() => string | undefined} [needs]           why it cannot be run on this machine, or nothing
  * @property {object} [sabotage]           what must turn the row red
  * @property {(world: object) => Promise<{settings?: object, world?: object, close?: () => unknown} | void>} [prepare]
  *   before the daemons start: settings that are known only then, what the faults need of it, and its end
@@ -20,9 +21,10 @@
 import { brokerRows } from './rows-brokers.js'
 import { drivers } from './rows-drivers.js'
 import { loads } from './rows-load.js'
+import { machine } from './rows-machine.js'
 import { network } from './rows-network.js'
 import { processes } from './rows-processes.js'
 import { syscalls } from './rows-syscalls.js'
 
 /** @type {readonly Row[]} */
-export const rows = [...processes, ...brokerRows, ...loads, ...network, ...syscalls, ...drivers].sort((a, b) => a.id.localeCompare(b.id))
+export const rows = [...processes, ...brokerRows, ...loads, ...network, ...machine, ...syscalls, ...drivers].sort((a, b) => a.id.localeCompare(b.id))

@@ -66,6 +66,19 @@ export const waitsForEver = {
   replace: 'if (true)',
 }
 
+export const endsWithItsConnection = {
+  name: 'ends when a connection cannot be opened',
+  file: 'connections/reconnect.js',
+  find: "onState({ kind: 'lost', error });",
+  replace: "onState({ kind: 'lost', error }); if (error?.code === 'EMFILE' || /EMFILE/.test(error?.message)) process.exit(1);",
+}
+export const patientWithTheFuture = {
+  name: 'believes a clock that was set back',
+  file: 'connections/patience.js',
+  find: '(early?.since === since ? early.from : since)',
+  replace: 'since',
+}
+
 /** Of the embedded queue. */
 export const yesBeforeTheWrite = {
   name: 'yes before it is written',
@@ -84,6 +97,18 @@ export const trustsFailedWrite = {
   file: 'connections/log-segments.js',
   find: 'await writeAll(file, image, segment.length);',
   replace: 'await writeAll(file, image, segment.length).catch(() => {});',
+}
+export const keepsNothingWithYes = {
+  name: 'says yes to what could not be kept',
+  file: 'connections/log-writer.js',
+  find: 'subscriber.error(refusal);',
+  replace: 'answer(subscriber, 0);',
+}
+export const stopsAtAMissingFile = {
+  name: 'stops at a file that is gone',
+  file: 'connections/log-cursor.js',
+  find: "codeOf(error) !== 'ENOENT'",
+  replace: 'true',
 }
 export const syncsInTheLoop = {
   name: 'syncs on the event loop',

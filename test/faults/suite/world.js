@@ -36,7 +36,9 @@ const startSender = (task) => {
 /** `split`: ingest and forward in processes of their own. */
 const startDaemons = async ({ split = false, settings = {} }, { dist, folder, common }) => {
   const make = (name, roles) => makeDaemon({ dist, folder: join(folder, name), settings: { ...common, ...settings, BACKHAUL_ROLES: roles } })
-  const ingest = await make('ingest', split ? 'ingest' : 'ingest,forward')
+  // Without RabbitMQ all roles share one embedded queue.
+  const together = common.BACKHAUL_AMQP_URL === '' ? 'ingest,forward,broadcast' : 'ingest,forward'
+  const ingest = await make('ingest', split ? 'ingest' : together)
   const worker = split ? await make('worker', 'forward') : ingest
   const all = split ? [ingest, worker] : [ingest]
   await Promise.all(all.map(({ start }) => start()))
