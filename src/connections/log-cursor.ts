@@ -1,5 +1,5 @@
 /** Walks the records of a log, in order, stepping around what is damaged. */
-import { attempt, readAround, type LogFile, type LogFileSystem } from './log-files.js'
+import { attempt, codeOf, readAround, type LogFile, type LogFileSystem } from './log-files.js'
 import type { Recent } from './log-recent.js'
 import {
   claimedBytes,
@@ -130,7 +130,15 @@ export const createCursor = (
     chunk = undefined
     if (file?.segment !== from) {
       await close()
-      file = { segment: from, handle: await fs.open(from.path, 'read') }
+      const handle = await fs.open(from.path, 'read').catch((error: unknown) => {
+        if (codeOf(error) !== 'ENOENT') throw error
+      })
+      if (handle === undefined) {
+        // Somebody took the file away: all of it is damage, and what follows is still there.
+        chunk = { segment: from, at, bytes: bytes.fill(0), gone: false }
+        return
+      }
+      file = { segment: from, handle }
     }
     await readAround(file.handle, bytes, at)
     chunk = { segment: from, at, bytes, gone: false }

@@ -4,8 +4,64 @@ const source = 'src/sources/embedded-queue.ts'
 const unit = (title) => ['test/unit/segment-log.test.ts', title]
 const contract = (title) => ['test/contract/ends.test.ts', `the contract of a source: embedded queue ${title}`]
 
+const calls = (title) => ['test/faults/syscalls.test.ts', title]
+
 /** @type {readonly import('./list.js').Saboteur[]} */
 export const embeddedQueue = [
+  {
+    name: 'system calls: yes before the write',
+    guarantee: 'Whichever system call is the last one, what was accepted is there.',
+    file: log,
+    find: 'await segments.append(image)\n',
+    replace: 'kept(first)\n      await segments.append(image)\n',
+    dist: true,
+    caughtBy: calls('keeps all that it accepted, whichever call is the last one'),
+  },
+  {
+    name: 'system calls: trust a failed sync',
+    guarantee: 'A failed sync gives no yes, and its file is never trusted again.',
+    file: log,
+    find: 'await file.sync()\n    } catch (error) {',
+    replace: 'await file.sync().catch(() => undefined)\n    } catch (error) {',
+    dist: true,
+    caughtBy: calls('gives no yes for what a failed sync should have kept'),
+  },
+  {
+    name: 'system calls: trust a failed write',
+    guarantee: 'A write that fails is refused, and heals without a restart.',
+    file: log,
+    find: 'await writeAll(file, image, segment.length)',
+    replace: 'await writeAll(file, image, segment.length).catch(() => undefined)',
+    dist: true,
+    caughtBy: calls('refuses while writes fail, and takes messages again'),
+  },
+  {
+    name: 'system calls: sync on the event loop',
+    guarantee: 'A slow disk does not stop the event loop.',
+    file: log,
+    find: 'sync: () => file.datasync(),',
+    replace: "sync: async () => process.getBuiltinModule('node:fs').fdatasyncSync(file.fd),",
+    dist: true,
+    caughtBy: calls('lets the event loop run while a sync takes a second'),
+  },
+  {
+    name: 'stop at a file that is gone',
+    guarantee: 'A segment that somebody took away costs what was in it, and nothing behind it.',
+    file: log,
+    find: "if (codeOf(error) !== 'ENOENT') throw error\n      })",
+    replace: 'throw error\n      })',
+    dist: true,
+    caughtBy: calls('starts, tells what is missing, and gives out all the rest'),
+  },
+  {
+    name: 'cut too much off a torn tail',
+    guarantee: 'All whole records before a torn tail are kept.',
+    file: log,
+    find: 'newest.length = tail.from\n',
+    replace: 'newest.length = Math.max(SEGMENT_HEADER_BYTES, tail.from - 60)\n',
+    dist: true,
+    caughtBy: calls('keeps every whole record when a tail is torn at any byte'),
+  },
   {
     name: 'forget a refused number in a purge',
     guarantee: 'What was refused is never counted as lost.',

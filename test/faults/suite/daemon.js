@@ -60,6 +60,8 @@ export const makeDaemon = async ({ dist, folder, settings }) => {
     get,
     starts: () => starts,
     said: () => said,
+    pid: () => child.pid,
+    alive: () => child.exitCode === null && child.signalCode === null,
     signal: (signal) => child.kill(signal),
     ended: () => gone,
     kill: async () => {

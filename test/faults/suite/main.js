@@ -28,9 +28,11 @@ if (stray !== undefined) throw new Error(`no row ${stray}; --list shows all`)
 const runRow = async (row, brokers, dist, quick) => {
   const count = long ? row.counts.long : row.counts.short
   const began = Date.now()
+  const lacking = row.needs?.()
+  if (lacking !== undefined) return { row, count, verdict: 'skipped', wrong: [lacking] }
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const result = row.drive ? await row.drive(count, { long }) : await runOnce(row, { brokers, dist, count, quick, long })
+      const result = row.drive ? await row.drive(count, { long, dist }) : await runOnce(row, { brokers, dist, count, quick, long })
       result.seconds = Math.round((Date.now() - began) / 1000)
       const wrong = faultsOf(row, result)
       if (wrong.length > 0) return { row, count, result, verdict: 'FAILED', wrong }

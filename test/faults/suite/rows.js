@@ -11,15 +11,20 @@
  * @property {object} [load]               of the sender, beyond the usual
  * @property {Record<string, number>} [atMost]        bars on the numbers of the result
  * @property {Record<string, number>} [atLeast]
+ * @property {() => string | undefined} [needs]           why it cannot be run on this machine, or nothing
  * @property {object} [sabotage]           what must turn the row red
- * @property {(world: object) => Promise<object | void>} [prepare]  before the daemons start
+ * @property {(world: object) => Promise<{settings?: object, world?: object, close?: () => unknown} | void>} [prepare]
+ *   before the daemons start: settings that are known only then, what the faults need of it, and its end
  * @property {(world: object) => Promise<object | void>} [faults]   the faults; what it gives is added to the result
- * @property {(count: number) => Promise<object>} [drive]  instead of all that: a driver that has its own ledger
+ * @property {(count: number, how: {long: boolean, dist: string}) => Promise<object>} [drive]  instead of all that: a driver that has its own ledger
  */
 import { brokerRows } from './rows-brokers.js'
 import { drivers } from './rows-drivers.js'
 import { loads } from './rows-load.js'
+import { machine } from './rows-machine.js'
+import { network } from './rows-network.js'
 import { processes } from './rows-processes.js'
+import { syscalls } from './rows-syscalls.js'
 
 /** @type {readonly Row[]} */
-export const rows = [...processes, ...brokerRows, ...loads, ...drivers].sort((a, b) => a.id.localeCompare(b.id))
+export const rows = [...processes, ...brokerRows, ...loads, ...network, ...machine, ...syscalls, ...drivers].sort((a, b) => a.id.localeCompare(b.id))

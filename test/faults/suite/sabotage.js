@@ -53,6 +53,76 @@ export const refusesWithYes = {
   replace: 'problem(202,',
 }
 
+export const takesLossForYes = {
+  name: 'takes what a lost connection left unconfirmed for kept',
+  file: 'operators/deliver.js',
+  find: 'const unconfirmed = [...written];',
+  replace: 'const unconfirmed = []; pumping = true; for (const entry of [...written]) settle(entry, accepted); pumping = false;',
+}
+export const waitsForEver = {
+  name: 'waits for a confirm for ever',
+  file: 'connections/patience.js',
+  find: 'if (leftMs > 0)',
+  replace: 'if (true)',
+}
+
+export const endsWithItsConnection = {
+  name: 'ends when a connection cannot be opened',
+  file: 'connections/reconnect.js',
+  find: "onState({ kind: 'lost', error });",
+  replace: "onState({ kind: 'lost', error }); if (error?.code === 'EMFILE' || /EMFILE/.test(error?.message)) process.exit(1);",
+}
+export const patientWithTheFuture = {
+  name: 'believes a clock that was set back',
+  file: 'connections/patience.js',
+  find: '(early?.since === since ? early.from : since)',
+  replace: 'since',
+}
+
+/** Of the embedded queue. */
+export const yesBeforeTheWrite = {
+  name: 'yes before it is written',
+  file: 'connections/log-commit.js',
+  find: 'await segments.append(image);',
+  replace: 'kept(first); await segments.append(image);',
+}
+export const trustsFailedSync = {
+  name: 'takes a failed sync for one',
+  file: 'connections/log-segments.js',
+  find: 'await file.sync();',
+  replace: 'await file.sync().catch(() => {});',
+}
+export const trustsFailedWrite = {
+  name: 'takes a failed write for one',
+  file: 'connections/log-segments.js',
+  find: 'await writeAll(file, image, segment.length);',
+  replace: 'await writeAll(file, image, segment.length).catch(() => {});',
+}
+export const keepsNothingWithYes = {
+  name: 'says yes to what could not be kept',
+  file: 'connections/log-writer.js',
+  find: 'subscriber.error(refusal);',
+  replace: 'answer(subscriber, 0);',
+}
+export const stopsAtAMissingFile = {
+  name: 'stops at a file that is gone',
+  file: 'connections/log-cursor.js',
+  find: "codeOf(error) !== 'ENOENT'",
+  replace: 'true',
+}
+export const syncsInTheLoop = {
+  name: 'syncs on the event loop',
+  file: 'connections/log-files.js',
+  find: 'sync: () => file.datasync(),',
+  replace: "sync: async () => process.getBuiltinModule('node:fs').fdatasyncSync(file.fd),",
+}
+export const cutsTooMuch = {
+  name: 'cuts one record too many off a torn tail',
+  file: 'connections/log-recovery.js',
+  find: 'newest.length = tail.from;',
+  replace: 'newest.length = Math.max(SEGMENT_HEADER_BYTES, tail.from - 60);',
+}
+
 /** The `dist` of the copy, and how to remove it. */
 export const sabotagedDist = ({ name, file, find, replace }) => {
   const folder = join(root, 'node_modules', '.cache', `faults-${process.pid}-${Date.now()}`)

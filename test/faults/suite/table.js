@@ -4,10 +4,10 @@ const columns = ['row', 'fault', 'count', 'bar', 'accepted', 'lost', 'duplicated
 export const toCells = ({ row, count, result = {}, verdict, wrong = [] }) => [
   row.id,
   row.fault,
-  count,
+  result.points ?? count,
   row.bar,
   ...['accepted', 'lost', 'duplicated', 'reordered', 'corrupt', 'stalled'].map((name) => result[name] ?? '-'),
-  result.bites ?? '-',
+  result.struck ?? result.bites ?? '-',
   wrong.length > 0 ? `${verdict}: ${wrong.join('; ').replaceAll('\n', ' ').replaceAll('|', '/')}` : verdict,
   result.seconds ?? '-',
 ]

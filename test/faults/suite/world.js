@@ -36,7 +36,9 @@ const startSender = (task) => {
 /** `split`: ingest and forward in processes of their own. */
 const startDaemons = async ({ split = false, settings = {} }, { dist, folder, common }) => {
   const make = (name, roles) => makeDaemon({ dist, folder: join(folder, name), settings: { ...common, ...settings, BACKHAUL_ROLES: roles } })
-  const ingest = await make('ingest', split ? 'ingest' : 'ingest,forward')
+  // Without RabbitMQ all roles share one embedded queue.
+  const together = common.BACKHAUL_AMQP_URL === '' ? 'ingest,forward,broadcast' : 'ingest,forward'
+  const ingest = await make('ingest', split ? 'ingest' : together)
   const worker = split ? await make('worker', 'forward') : ingest
   const all = split ? [ingest, worker] : [ingest]
   await Promise.all(all.map(({ start }) => start()))
@@ -79,8 +81,9 @@ export const runOnce = async (row, { brokers, dist, count, quick = false, long =
   try {
     const witness = await openWitness(brokers.pulsarUrl, topic)
     open.push(() => witness.close())
-    await row.prepare?.({ brokers, queue, topic })
-    const daemons = await startDaemons(row, { dist, folder, common })
+    const prepared = await row.prepare?.({ brokers, queue, topic, folder })
+    if (prepared?.close) open.push(prepared.close)
+    const daemons = await startDaemons(row, { dist, folder, common: { ...common, ...prepared?.settings } })
     open.push(() => Promise.all(daemons.all.map(({ kill }) => kill())))
     const isReady = () => eventually('every daemon is ready', async () => (await Promise.all(daemons.all.map(({ ready }) => ready()))).every(Boolean), quick ? 30_000 : healthMs)
     await isReady()
@@ -104,7 +107,7 @@ export const runOnce = async (row, { brokers, dist, count, quick = false, long =
       bites += 1
       return result
     }
-    const extra = (await row.faults({ ...daemons, brokers, queue, topic, ledger, witness, flowing, taking, bite, outstanding, count, isReady, run, sender, long, longMessages: row.longMessages })) ?? {}
+    const extra = (await row.faults({ ...daemons, brokers, queue, topic, ledger, witness, flowing, taking, bite, outstanding, count, isReady, run, sender, long, longMessages: row.longMessages, ...prepared?.world })) ?? {}
 
     await sender.stop()
     const stalled = []
