@@ -5,9 +5,10 @@ interface Sent { id: string; source: string; sequence: number; hash: string; tri
 type Judge = (messages: Map<string, Sent>, deliveries: readonly { id: string; text: string }[]) => Record<string, number>
 
 const { judge } = (await import(new URL('./suite/judge.js', import.meta.url).href)) as { judge: Judge }
-const { faultsOf, isVoid } = (await import(new URL('./suite/verdict.js', import.meta.url).href)) as {
+const { faultsOf, isVoid, onlySlow } = (await import(new URL('./suite/verdict.js', import.meta.url).href)) as {
   faultsOf: (row: object, result: object) => readonly string[]
   isVoid: (result: object, count: number) => boolean
+  onlySlow: (wrong: readonly string[]) => boolean
 }
 
 const textOf = (sequence: number): string => `{"sequence":${sequence}}`
@@ -49,4 +50,15 @@ it('every rule turns a verdict red, and a run that hit nothing is void', () => {
   expect(faultsOf({ atMost: { stopMs: 5000 } }, {})).toHaveLength(1)
   expect(faultsOf({ atLeast: { refused: 1 } }, { refused: 0 })).toHaveLength(1)
   expect([isVoid({ bites: 1 }, 2), isVoid({ bites: 2 }, 2)]).toEqual([true, false])
+})
+
+it('a loss that is the broker’s own is allowed as far as its row says, for each strike', () => {
+  const row = { lossPerStrike: 2 }
+  expect(faultsOf(row, { lost: 4, bites: 2, books: { in: 9, out: 5, repeats: 0 } })).toEqual([])
+  expect(faultsOf(row, { lost: 5, bites: 2 })).toHaveLength(1)
+  expect(faultsOf(row, { lost: 4, bites: 2, books: { in: 9, out: 4, repeats: 0 } })).toHaveLength(1)
+})
+
+it('only a bar in time is tried again', () => {
+  expect([onlySlow(['stopMs 5001, at most 5000']), onlySlow([]), onlySlow(['lost 1']), onlySlow(['stopMs 9, at most 5', 'lost 1'])]).toEqual([true, false, false, false])
 })
