@@ -101,6 +101,10 @@ const work = async (desk: DeadDesk, { ids, all, yes, asksAlways, question, done,
     within = progress.within
     for (const id of progress.ids) found.add(id)
     const stuck = progress.ids.length === 0
+    if (stuck && progress.more && progress.failed === undefined && !all) {
+      console.err('The last letters of the store could not be looked at: there are too many before them.')
+      break
+    }
     if (progress.failed !== undefined || (progress.more && stuck)) {
       console.err(`${progress.failed ?? 'nothing more could be reached'}. ${count} ${done}, the others are still there: say it again.`)
       return exitCodes.unavailable
