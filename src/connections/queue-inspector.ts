@@ -38,8 +38,13 @@ export interface InspectorSettings {
 /** One look at these queues, over a connection of its own that is closed afterwards. Errors when RabbitMQ cannot be reached. */
 export type InspectQueues = (queues: readonly string[]) => Observable<Inspection>
 
-/** Whoever tells of policies must not keep us from telling of arguments. */
-const policiesMs = 8_000
+/** On a small and busy machine rabbitmqctl takes its time; it must not keep us from telling of arguments for ever. */
+const policiesMs = 18_000
+
+/** Not now, and perhaps the next time. */
+class TookLong extends Error {
+  override readonly name = 'TookLong'
+}
 
 const typeOf = (value: ArgumentValue | undefined): string => (value === undefined ? 'classic' : String(value))
 const reasonOf = (error: unknown): string => (error instanceof Error ? error.message : String(error))
@@ -86,15 +91,15 @@ export const queueInspector = ({ urls, managementUrl, host, open, connectTimeout
     if (asked.length === 0) return of({ serverVersion, queues })
     return asker(link).pipe(
       switchMap((ask) => ask(asked)),
-      timeout({ first: policiesMs, with: () => throwError(() => new Error(`no answer within ${policiesMs / 1000} s`)) }),
+      timeout({ first: policiesMs, with: () => throwError(() => new TookLong(`no answer within ${policiesMs / 1000} s`)) }),
       map((policies): Inspection => {
         asked.forEach(({ queue }, index) => known.set(queue, policies[index] as Policies))
         return { serverVersion, queues: given(queues) }
       }),
       catchError((error: unknown) => {
         // What worked before is tried again the next time, and what it told stays true until then.
-        if (tool === undefined && managementUrl === undefined) useless ??= reasonOf(error)
-        tool = undefined
+        if (tool === undefined && managementUrl === undefined && !(error instanceof TookLong)) useless ??= reasonOf(error)
+        if (!(error instanceof TookLong)) tool = undefined
         return of({ serverVersion, queues: given(queues), policiesUnseen: reasonOf(error) })
       }),
     )

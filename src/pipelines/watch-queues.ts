@@ -17,8 +17,8 @@ export interface WatchParts {
 
 const tickMs = 1000
 /** From one beginning to the next: with the longest look it stays within a minute. */
-export const periodMs = 45_000
-const lookMs = 13_000
+export const periodMs = 35_000
+const lookMs = 24_000
 /** After a look that failed, or did not find a queue, the next one comes sooner, after twice as long each time. */
 const firstSoonMs = 2_000
 /** rabbitmqctl that was of no use is tried again at a connect, but no sooner; and after ten times as long anyway. */
