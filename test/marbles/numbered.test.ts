@@ -1,9 +1,14 @@
-import { defer, of, throwError, timer } from 'rxjs'
+import { defer, of, Subject, throwError, timer } from 'rxjs'
+import type { Subscription } from 'rxjs'
 import { TestScheduler } from 'rxjs/testing'
 import { describe, expect, it } from 'vitest'
 import { PulsarUnavailable, slowProbeMs } from '../../src/connections/pulsar-answers.js'
+import { pulsarNumberedWriter } from '../../src/connections/pulsar-numbered.js'
+import type { Delivery } from '../../src/delivery.js'
+import type { Message } from '../../src/message.js'
+import { pulsarSink } from '../../src/sinks/pulsar.js'
 import { randomFrom } from '../faults/memory-disk.js'
-import { deduplicatingPulsar, endAll, forwarder, numberDisk, queueOf } from './numbered-world.js'
+import { deduplicatingPulsar, endAll, forwarder, message, numberDisk, queueOf } from './numbered-world.js'
 
 /** Acts at the given milliseconds of virtual time, then judges. */
 const timed = (acts: Readonly<Record<number, () => void>>, endMs: number, judge: () => void): void => {
@@ -148,6 +153,33 @@ describe('numbers to Pulsar', () => {
       },
       9000,
       () => expect(all.pulsar.stored.join('')).toBe('aba'),
+    )
+  })
+
+  it('go out in the order in which they were given, though a repeat is answered at once and makes room for one more', () => {
+    const { pulsar, disk } = world()
+    const { journal } = disk.open()
+    const connection = pulsarNumberedWriter({ url: 'ws://pulsar', topic: 'persistent://public/default/t', key: 'd', folder: '/n', open: pulsar.open, journal: () => of(journal), allowed: of(true), newRun: () => '00000000000000ff' })
+    const deliveries = new Subject<Delivery<Message>>()
+    const give = (id: string, then: () => void = () => undefined): void => deliveries.next({ value: message(id), settle: then })
+    let running: Subscription | undefined
+    timed(
+      {
+        0: () => {
+          running = deliveries.pipe(pulsarSink(connection)).subscribe()
+          give('a')
+        },
+        // While the number of x is being synced.
+        100: () => {
+          give('x')
+          give('b')
+          give('a', () => give('c'))
+          give('d')
+        },
+        1000: () => running?.unsubscribe(),
+      },
+      2000,
+      () => expect(pulsar.stored.join('')).toBe('axbdc'),
     )
   })
 
