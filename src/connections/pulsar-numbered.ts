@@ -71,6 +71,7 @@ const numberedOn = (
     const asked: Asked[] = [] // without a number yet
     const answers = new Map<Entry, Subscriber<never>[]>() // who waits for what is out
     let syncing = false
+    let pumping = false // what is asked for meanwhile comes behind, in the same batch
     let turning = false // nothing more goes out on this socket
     let trusted = false // a number that is new to us was new to Pulsar
     let renewed = false // it was not
@@ -129,7 +130,8 @@ const numberedOn = (
       })
     }
     const pump = (): void => {
-      if (syncing || subscriber.closed) return
+      if (pumping || syncing || subscriber.closed) return
+      pumping = true
       const records: NumberRecord[] = []
       const batch: (() => void)[] = []
       while (asked.length > 0 && !turning) {
@@ -148,6 +150,7 @@ const numberedOn = (
           batch.push(() => write(message, step.entry, step.fresh))
         }
       }
+      pumping = false
       const sendAll = (): void => {
         for (const one of batch) one()
         if (turning && answers.size === 0) away(new Turn())

@@ -54,6 +54,14 @@ export const deduplication = [
     caughtBy: byScript('stores everything once and in order'),
   },
   {
+    name: 'dedup: number what comes inside another batch',
+    guarantee: 'What is numbered first is sent first.',
+    file: numbered,
+    find: 'if (pumping || syncing || subscriber.closed) return',
+    replace: 'if (syncing || subscriber.closed) return',
+    caughtBy: byScript('go out in the order in which they were given'),
+  },
+  {
     name: 'dedup: take any message for its namesake',
     guarantee: 'A message without our digest is dropped only when the queue gave it out before.',
     file: numbers,
