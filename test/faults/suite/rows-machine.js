@@ -60,7 +60,6 @@ const answersAnew = ({ url }) =>
 
 // ---- the disk
 
-const hour = 3600
 const onDisk = async (world) => {
   const proxies = await throughProxies(world)
   const disk = openDisk(48)
@@ -96,6 +95,7 @@ const onWrongTime = async (world) => {
   }
 }
 const stampOf = ({ text }) => Date.parse(`${/"UploadedUTCDateTime":"([^"]*)"/.exec(text)?.[1] ?? ''}`)
+const hour = 3600
 const jumps = [hour, -hour, 10 * 365 * 24 * hour, -10 * 365 * 24 * hour, '@1970-01-02 00:00:00', 0]
 
 /** @type {readonly import('./rows.js').Row[]} */
