@@ -51,7 +51,7 @@ export const syscalls = [
     sabotage: stopsAtAMissingFile,
     atMost: { failedStarts: 0, stalled: 0, unreported: 0, wrong: 0 },
     atLeast: { missing: 1 },
-    drive: async (count, { dist }) => ({ ...(await lostFiles({ modules: `file://${dist}/connections` })), bites: count }),
+    drive: async (count, { dist }) => ({ ...(await lostFiles({ modules: `file://${dist}/connections` })), why: 'an answer, or messages that are there, never came', bites: count }),
   },
   {
     id: 'R17',
