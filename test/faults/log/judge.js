@@ -1,6 +1,7 @@
 /** What a life of the log told the outside, against what is in its folder afterwards. */
 import { existsSync, readFileSync } from 'node:fs'
 import { firstValueFrom, lastValueFrom } from 'rxjs'
+import { allPending } from '../pending.js'
 
 export const readLedger = (file) => {
   const lines = existsSync(file) ? readFileSync(file, 'utf8').split('\n').slice(0, -1) : []
@@ -20,7 +21,7 @@ const options = { maxBytes: 2 ** 20, segmentBytes: 4096, reserveBytes: 8192, set
 export const judgeFolder = async (modules, folder, { accepted, settled }) => {
   const { openSegmentLog } = await import(`${modules}/segment-log.js`)
   const found = { accepted: accepted.size, lost: 0, repeated: 0, reordered: 0, corrupt: 0, failedStarts: 0, tornBytes: 0, damagedRecords: 0 }
-  const pending = async (log) => (await firstValueFrom(log.peek(0, Infinity))).map(({ body }) => idOf(body))
+  const pending = async (log) => (await allPending(log)).map(({ body }) => idOf(body))
   const shut = (log) => lastValueFrom(log.close(), { defaultValue: undefined })
   try {
     const log = await firstValueFrom(openSegmentLog(folder, options))

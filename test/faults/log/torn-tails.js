@@ -6,6 +6,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { firstValueFrom, lastValueFrom } from 'rxjs'
+import { allPending } from '../pending.js'
 
 const options = { maxBytes: 2 ** 20, segmentBytes: 65_536, reserveBytes: 0, settleMs: 60_000 }
 const tears = {
@@ -27,7 +28,7 @@ export const tornTails = async ({ modules, step = 1 }) => {
   const home = mkdtempSync(join(tmpdir(), 'backhaul-torn-'))
   const report = { starts: 0, accepted: 0, lost: 0, corrupt: 0, reordered: 0, failedStarts: 0, uncounted: 0, dropped: 0 }
   const shut = (log) => lastValueFrom(log.close(), { defaultValue: undefined })
-  const pending = async (log) => (await firstValueFrom(log.peek(0, Infinity))).map(({ body }) => body.toString())
+  const pending = async (log) => (await allPending(log)).map(({ body }) => body.toString())
   try {
     const whole = join(home, 'whole')
     const log = await firstValueFrom(openSegmentLog(whole, options))

@@ -17,6 +17,7 @@ import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { firstValueFrom } from 'rxjs'
 import { openSegmentLog } from '../../../dist/connections/segment-log.js'
+import { allPending } from '../pending.js'
 
 const { values } = parseArgs({ options: { cuts: { type: 'string', default: '3' }, control: { type: 'boolean', default: false } } })
 const cuts = Number(values.cuts)
@@ -69,12 +70,14 @@ const cut = async (root, round) => {
   const worker = spawn(process.execPath, [new URL('../log-worker.js', import.meta.url).pathname, JSON.stringify(task)], { stdio: ['ignore', 'ignore', 'inherit'] })
   const gone = once(worker, 'exit')
   let lines
+  let before
   try {
     await until(() => existsSync(ledger) && statSync(ledger).size > 0, 'the log opens')
     await new Promise((resolve) => setTimeout(resolve, 300 + Math.random() * 1200))
     worker.kill('SIGSTOP')
     await until(() => threadsStopped(worker.pid), 'the process stops')
     lines = readFileSync(ledger, 'utf8').split('\n').slice(0, -1)
+    before = listing(task.folder)
     run('cp', '--sparse=always', image, copy)
   } finally {
     worker.kill('SIGKILL')
@@ -86,14 +89,16 @@ const cut = async (root, round) => {
   const releaseCopy = mounted(copy, join(root, `copy-disk-${round}`))
   try {
     const log = await firstValueFrom(openSegmentLog(join(root, `copy-disk-${round}`, 'queue'), { maxBytes: 2 ** 26 }))
-    const pending = (await firstValueFrom(log.peek(0, Infinity))).map(({ body }) => body.toString().trim())
+    const pending = (await allPending(log)).map(({ body }) => body.toString().trim())
     const { damagedRecords, tornBytes } = log.stats()
     await firstValueFrom(log.close(), { defaultValue: undefined })
     const left = new Set(pending)
+    const lost = [...accepted].filter((id) => !settled.has(id) && !left.has(id))
+    if (lost.length > 0 && !values.control) console.error(evidence({ lost, pending, accepted: [...accepted], stats: log.stats(), copy: join(root, `copy-disk-${round}`, 'queue'), before }))
     return {
       accepted: accepted.size,
       due: [...accepted].filter((id) => !settled.has(id)).length,
-      lost: [...accepted].filter((id) => !settled.has(id) && !left.has(id)).length,
+      lost: lost.length,
       repeated: pending.filter((id) => settled.has(id)).length,
       damagedRecords,
       tornBytes,
@@ -104,6 +109,11 @@ const cut = async (root, round) => {
     rmSync(copy)
   }
 }
+
+const listing = (folder) => readdirSync(folder).map((name) => `${name} ${statSync(join(folder, name)).size}`)
+/** What a loss looks like, for whoever must find out why. */
+const evidence = ({ lost, accepted, pending, stats, copy, before }) =>
+  JSON.stringify({ lost: [lost[0], lost.at(-1), lost.length], accepted: [accepted.at(-1), accepted.length], pending: [pending[0], pending.at(-1), pending.length], stats, before: before.slice(-6), after: listing(copy).slice(-6) })
 
 const root = mkdtempSync(join(tmpdir(), 'backhaul-power-cut-'))
 try {
