@@ -47,6 +47,20 @@ export const processes = [
     }),
   },
   {
+    id: 'R02q',
+    fault: 'kill -9 of the worker under load, quorum queue',
+    counts: { short: 5, long: 100 },
+    bar: '0 lost, at most the window repeated for each kill',
+    split: true,
+    settings: { BACKHAUL_QUEUE_TYPE: 'quorum' },
+    sabotage: forwardsEarly,
+    atMost: { repeatedPerStrike: 1000 },
+    faults: repeatedly(async ({ worker }) => {
+      await worker.kill()
+      await again(worker)
+    }),
+  },
+  {
     id: 'R03',
     fault: 'kill -9 of ingest, worker and RabbitMQ in one step',
     counts: { short: 1, long: 10 },
