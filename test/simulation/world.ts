@@ -43,7 +43,7 @@ const exitMs = 1000
 const restartMs = 1000
 
 /** A forwarder that has lost patience tries one message again, on a socket that still owes answers. */
-const mostUnanswered = ({ window }: Plan): number => window + 2
+const mostUnanswered = ({ window, patienceMs }: Plan): number => window + 60_000 / patienceMs + 1
 
 let rejected: (error: unknown) => void = () => {}
 /** What nobody catches ends a real process. */
