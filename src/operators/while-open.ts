@@ -1,4 +1,4 @@
-import { asyncScheduler, defer, finalize, map, NEVER, Observable, startWith, Subscription, tap } from 'rxjs'
+import { asyncScheduler, defer, finalize, map, NEVER, Observable, startWith, Subscription, tap, throwError } from 'rxjs'
 import { Rejection } from '../delivery.js'
 import type { Answered, Connection, Delivery, Writer } from '../delivery.js'
 import { deliver } from './deliver.js'
@@ -9,6 +9,8 @@ export interface WhileOpenOptions<T> {
   readonly stop?: Observable<unknown>
   /** Called when the far end confirmed the value it was tried with: its source still has it, and gives it again. */
   readonly proved?: (value: T) => void
+  /** Whether a value that comes again is the one that was tried: one that the far end refused then is not tried again. @default Object.is */
+  readonly same?: (one: T, other: T) => boolean
 }
 
 /** What the pipeline is made from, anew for each run. */
@@ -44,7 +46,7 @@ const never = Number.POSITIVE_INFINITY
 export const whileOpen = <T, R>(
   connection: Connection<T>,
   pipeline: (scope: Scope<T>) => Observable<R & Answered<R>>,
-  { patienceMs = 60_000, stop = NEVER, proved = () => {} }: WhileOpenOptions<T> = {},
+  { patienceMs = 60_000, stop = NEVER, proved = () => {}, same = Object.is }: WhileOpenOptions<T> = {},
 ): Observable<R> =>
   new Observable<R>((subscriber) => {
     let writer: Writer<T> | undefined
@@ -53,6 +55,7 @@ export const whileOpen = <T, R>(
     let away = never // since when there has been no writer
     let owed = never // since when writes have gone unanswered: by this writer, or by those before it
     let lost: Write<T> | undefined // the oldest that ended without an answer, since the last answer
+    let refused: { readonly value: T; readonly error: Rejection } | undefined // what the far end was tried with, and will not take
     let stopped = false
     let run: Subscription | undefined
     let trial: Subscription | undefined
@@ -95,6 +98,7 @@ export const whileOpen = <T, R>(
             trial = undefined
             lost = undefined
             if (outcome.kind === 'accepted') proved(value)
+            if (outcome.kind === 'rejected') refused = { value, error: new Rejection(outcome.reason, outcome.stage) }
             start()
           },
           error: (error: unknown) => subscriber.error(error),
@@ -112,6 +116,11 @@ export const whileOpen = <T, R>(
       (send: Writer<T>): Writer<T> =>
       (value) =>
         defer(() => {
+          if (refused !== undefined && same(refused.value, value)) {
+            const { error } = refused
+            refused = undefined
+            return throwError(() => error)
+          }
           const write = begin(value)
           let open = true
           /** Confirmed or refused: the far end lives. A write that failed says nothing, for it is written again. */

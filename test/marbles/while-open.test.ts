@@ -127,7 +127,8 @@ describe('whileOpen', () => {
     expect([runs, proved]).toEqual([[0, 13], ['a']])
   })
   marbles('comes back when the far end refuses what it is tried with, which proves nothing of the value', (m) => {
-    const { far, runs, proved, run, options: tried } = again(m, 'w', { a: ['silent', 'refused', 'refused'] })
+    const { far, runs, proved, run, options: tried } = again(m, 'w', { a: ['silent', 'refused', 'silent'] })
+    m.rows([far.writes, 'a 9ms a'])
     m.expectObservable(whileOpen(far.connection, run, tried), '20ms !').toBe('10ms a')
     m.flush()
     expect([runs, proved]).toEqual([[0, 10], []])

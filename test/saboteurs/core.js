@@ -333,6 +333,14 @@ export const core = [
     wire: true,
   },
   {
+    name: 'forget that what was tried was refused',
+    guarantee: 'What the far end refused when it was tried is rejected when it comes again, and not tried for ever.',
+    file: whileOpen,
+    find: 'refused !== undefined && same(refused.value, value)',
+    replace: 'refused !== undefined && same(refused.value, value) && stopped',
+    caughtBy: marbles('while-open', 'comes back when the far end refuses what it is tried with'),
+  },
+  {
     name: 'try the far end with the newest',
     guarantee: 'The far end is tried with the oldest value that it owes an answer for, so that order holds.',
     file: whileOpen,
@@ -360,8 +368,8 @@ export const core = [
     name: 'forget what Pulsar was tried with',
     guarantee: 'What Pulsar confirmed when it was tried is a repeat when the queue gives it again.',
     file: 'src/pipelines/forward.ts',
-    find: ', proved: arrived }',
-    replace: ' }',
+    find: ', proved: arrived,',
+    replace: ',',
     caughtBy: marbles('forward', 'counts what Pulsar was tried with after a silence as delivered'),
   },
   {
