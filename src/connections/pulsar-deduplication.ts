@@ -2,8 +2,8 @@ import { defer, finalize, map } from 'rxjs'
 import type { Observable } from 'rxjs'
 import { httpClient } from './http-client.js'
 import { PulsarUnavailable, slowProbeMs } from './pulsar-answers.js'
-import { authorization, topicPath } from './pulsar-websocket.js'
-import type { PulsarSettings } from './pulsar-websocket.js'
+import { authorization, topicPath } from './pulsar-endpoint.js'
+import type { PulsarSettings } from './pulsar-endpoint.js'
 
 const advice = "switch it on with 'pulsar-admin namespaces set-deduplication --enable', or set BACKHAUL_DEDUPLICATION=false"
 

@@ -6,7 +6,8 @@ import type { Connection, Writer } from '../delivery.js'
 import type { Message } from '../message.js'
 import { patience } from './patience.js'
 import { PulsarUnavailable } from './pulsar-answers.js'
-import type { PulsarSubscriptionSettings, PulsarWriterSettings, TopicConsumer, TopicMessage } from './pulsar-websocket.js'
+import type { PulsarSubscriptionSettings, TopicConsumer, TopicMessage } from './pulsar-subscription.js'
+import type { PulsarWriterSettings } from './pulsar-websocket.js'
 import { reconnect } from './reconnect.js'
 
 /** What of `pulsar-client` is used: a test gives its own. */

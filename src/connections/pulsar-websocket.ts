@@ -4,23 +4,12 @@ import { Rejection } from '../delivery.js'
 import type { Connection } from '../delivery.js'
 import type { Message } from '../message.js'
 import { classify, isPoison, PulsarUnavailable, unavailable } from './pulsar-answers.js'
+import { authorization, topicPath } from './pulsar-endpoint.js'
+import type { PulsarSettings } from './pulsar-endpoint.js'
 import { patience } from './patience.js'
 import { reconnect } from './reconnect.js'
-import type { LinkState } from './reconnect.js'
 import { openWebSocket } from './web-socket.js'
-import type { OpenSettings, OpenSocket, OpenWebSocket } from './web-socket.js'
-
-export interface PulsarSettings extends Pick<OpenSettings, 'ca' | 'pingMs' | 'silenceMs' | 'handshakeTimeoutMs'> {
-  /** `ws://host:8080`, without the path. */
-  readonly url: string
-  /** `persistent://tenant/namespace/topic` */
-  readonly topic: string
-  /** Asked for anew before each attempt. */
-  readonly token?: () => string | undefined
-  readonly onState?: (state: LinkState) => void
-  /** The WebSocket client. @default ws */
-  readonly open?: OpenWebSocket
-}
+import type { OpenSocket } from './web-socket.js'
 
 export interface PulsarWriterSettings extends PulsarSettings {
   /** The key of every message: the device's serial. */
@@ -42,16 +31,6 @@ const maxBufferedBytes = 1024 * 1024
 const drainMs = 5
 /** Answers that cannot be attributed, in a row, before the culprit is looked for. */
 const maxFaults = 3
-
-export const topicPath = (topic: string): string => {
-  const [domain, rest] = topic.split('://')
-  return `${domain}/${(rest ?? '').split('/').map(encodeURIComponent).join('/')}`
-}
-
-export const authorization = (token: PulsarSettings['token']): Record<string, string> => {
-  const given = token?.()
-  return given === undefined ? {} : { authorization: `Bearer ${given}` }
-}
 
 /** What Pulsar says to a message that it has: whether this was a repeat, which it did not store again. */
 export interface Receipt {
@@ -211,69 +190,4 @@ export const pulsarWebSocketWriter = (settings: PulsarWriterSettings): Connectio
   }
   const producers = pulsarProducers(settings)
   return reconnect((proven) => producers(query, proven), onState === undefined ? {} : { onState })
-}
-
-/** A message of a topic that is followed. */
-export interface TopicMessage {
-  readonly topic: string
-  readonly messageId: string
-  readonly payload: Buffer
-  readonly properties: Readonly<Record<string, string>>
-}
-
-/** A durable subscription that is connected. Nothing comes before it is asked for. */
-export interface TopicConsumer {
-  readonly messages: Observable<TopicMessage>
-  /** Asks for so many more. */
-  readonly permit: (count: number) => void
-  readonly accept: (messageId: string) => void
-  /** Lets the connection go; what was not accepted comes again with the next. */
-  readonly reopen: () => void
-}
-
-export interface PulsarSubscriptionSettings extends PulsarSettings {
-  /** The name under which the broker keeps our place, and the messages from it on. */
-  readonly subscription: string
-}
-
-interface ConsumerFrame {
-  readonly messageId?: string
-  readonly payload?: string
-  readonly properties?: Record<string, string>
-}
-
-const topicMessage = (topic: string, text: string): TopicMessage | undefined => {
-  const { messageId, payload = '', properties = {} } = JSON.parse(text) as ConsumerFrame
-  return messageId === undefined ? undefined : { topic, messageId, payload: Buffer.from(payload, 'base64'), properties }
-}
-
-/**
- * Follows a topic over Pulsar's WebSocket API by a durable subscription: what is published
- * while nobody is connected waits there. A new subscription starts with the oldest message.
- */
-export const pulsarWebSocketSubscription = (settings: PulsarSubscriptionSettings): Observable<TopicConsumer | undefined> => {
-  const { url, topic, subscription, token, onState, open = openWebSocket } = settings
-  const query = 'subscriptionType=Failover&subscriptionInitialPosition=Earliest&receiverQueueSize=10&pullMode=true'
-  const address = `${url.replace(/\/$/, '')}/ws/v2/consumer/${topicPath(topic)}/${encodeURIComponent(subscription)}?${query}`
-  const attempt = (proven: () => void): Observable<TopicConsumer> =>
-    new Observable((subscriber) => {
-      const messages = new Subject<TopicMessage>()
-      const receive = (text: string): void => {
-        const message = topicMessage(topic, text)
-        if (message === undefined) return
-        proven()
-        messages.next(message)
-      }
-      return open(address, receive, { ...settings, headers: authorization(token) }).subscribe({
-        next: ({ send }) =>
-          subscriber.next({
-            messages,
-            permit: (count) => send(JSON.stringify({ type: 'permit', permitMessages: count })),
-            accept: (messageId) => send(JSON.stringify({ messageId })),
-            reopen: () => subscriber.error(new PulsarUnavailable('away', 'a message was released', 0)),
-          }),
-        error: (error: unknown) => subscriber.error(unavailable(error)),
-      })
-    })
-  return reconnect(attempt, onState === undefined ? {} : { onState })
 }

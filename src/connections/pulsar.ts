@@ -2,8 +2,10 @@ import type { Observable } from 'rxjs'
 import type { Connection } from '../delivery.js'
 import type { Message } from '../message.js'
 import { pulsarNativeSubscription, pulsarNativeWriter } from './pulsar-native.js'
-import { pulsarWebSocketSubscription, pulsarWebSocketWriter } from './pulsar-websocket.js'
-import type { PulsarSubscriptionSettings, PulsarWriterSettings, TopicConsumer } from './pulsar-websocket.js'
+import { pulsarWebSocketSubscription } from './pulsar-subscription.js'
+import type { PulsarSubscriptionSettings, TopicConsumer } from './pulsar-subscription.js'
+import { pulsarWebSocketWriter } from './pulsar-websocket.js'
+import type { PulsarWriterSettings } from './pulsar-websocket.js'
 
 export const isNative = (url: string): boolean => /^pulsar(\+ssl)?:/.test(url)
 

@@ -1,7 +1,3 @@
-import { createHmac } from 'node:crypto'
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { lastValueFrom, Subject } from 'rxjs'
 import { beforeAll, expect, it } from 'vitest'
 import { deduplicationIsOn } from '../../src/connections/pulsar-deduplication.js'
@@ -13,6 +9,7 @@ import { pulsarSink } from '../../src/sinks/pulsar.js'
 import { describeFaults } from './brokers.js'
 import { eventually, temporaryFolder } from './daemon-process.js'
 import { readTopic } from './independent-consumer.js'
+import { admin, tokenConf, tokenFor } from './pulsar-token.js'
 
 const rest = (pulsarUrl: string, method: string, path: string, body?: string, token?: string): Promise<Response> =>
   fetch(`${pulsarUrl.replace('ws', 'http')}/admin/v2/${path}`, {
@@ -97,16 +94,6 @@ describeFaults('deduplication, and Pulsar that freezes', (own) => {
   }, 240_000)
 })
 
-const secret = Buffer.from('a secret of the tests, 32 bytes!')
-const secretFile = join(mkdtempSync(join(tmpdir(), 'backhaul-token-')), 'secret')
-writeFileSync(secretFile, secret)
-const tokenFor = (subject: string): string => {
-  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
-  const head = `${part({ alg: 'HS256' })}.${part({ sub: subject })}`
-  return `${head}.${createHmac('sha256', secret).update(head).digest('base64url')}`
-}
-const admin = tokenFor('admin')
-
 describeFaults(
   'deduplication, and a token with few rights',
   (own) => {
@@ -127,15 +114,5 @@ describeFaults(
       await expect(ask(tokenFor('stranger'))).rejects.toMatchObject({ kind: 'unauthorised' })
     })
   },
-  {
-    pulsarConf: [
-      'authenticationEnabled=true',
-      'authorizationEnabled=true',
-      'authenticationProviders=org.apache.pulsar.broker.authentication.AuthenticationProviderToken',
-      `tokenSecretKey=file://${secretFile}`,
-      'superUserRoles=admin',
-      'brokerClientAuthenticationPlugin=org.apache.pulsar.client.impl.auth.AuthenticationToken',
-      `brokerClientAuthenticationParameters=token:${admin}`,
-    ].join('\n'),
-  },
+  { pulsarConf: tokenConf },
 )

@@ -1,7 +1,3 @@
-import { createHmac } from 'node:crypto'
-import { mkdtempSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Subject } from 'rxjs'
 import { beforeAll, expect, it } from 'vitest'
 import { pulsarWebSocketWriter } from '../../src/connections/pulsar-websocket.js'
@@ -12,6 +8,7 @@ import { pulsarSink } from '../../src/sinks/pulsar.js'
 import { describeFaults, describeWire } from './brokers.js'
 import { eventually, ownNames } from './daemon-process.js'
 import { readTopic } from './independent-consumer.js'
+import { admin, tokenConf, tokenFor } from './pulsar-token.js'
 
 const sender = (settings: Omit<PulsarWriterSettings, 'key'>) => {
   const states: string[] = []
@@ -83,16 +80,6 @@ describeFaults('Pulsar that dies and freezes', (own) => {
   }, 120_000)
 })
 
-const secret = Buffer.from('a secret of the tests, 32 bytes!')
-const secretFile = join(mkdtempSync(join(tmpdir(), 'backhaul-token-')), 'secret')
-writeFileSync(secretFile, secret)
-const tokenFor = (subject: string, key: Buffer): string => {
-  const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url')
-  const head = `${part({ alg: 'HS256' })}.${part({ sub: subject })}`
-  return `${head}.${createHmac('sha256', key).update(head).digest('base64url')}`
-}
-const admin = tokenFor('admin', secret)
-
 describeFaults(
   'Pulsar that asks for a token',
   (own) => {
@@ -116,15 +103,5 @@ describeFaults(
       expect(states.join()).not.toContain(admin)
     }, 90_000)
   },
-  {
-    pulsarConf: [
-      'authenticationEnabled=true',
-      'authorizationEnabled=true',
-      'authenticationProviders=org.apache.pulsar.broker.authentication.AuthenticationProviderToken',
-      `tokenSecretKey=file://${secretFile}`,
-      'superUserRoles=admin',
-      'brokerClientAuthenticationPlugin=org.apache.pulsar.client.impl.auth.AuthenticationToken',
-      `brokerClientAuthenticationParameters=token:${admin}`,
-    ].join('\n'),
-  },
+  { pulsarConf: tokenConf },
 )

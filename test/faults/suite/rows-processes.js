@@ -9,6 +9,21 @@ const again = async (daemon) => {
   return Date.now() - began
 }
 
+/** @type {import('./rows.js').Row} */
+const killedWorker = {
+  id: 'R02',
+  fault: 'kill -9 of the worker under load',
+  counts: { short: 5, long: 100 },
+  bar: '0 lost, at most the window repeated for each kill',
+  split: true,
+  sabotage: forwardsEarly,
+  atMost: { repeatedPerStrike: 1000 },
+  faults: repeatedly(async ({ worker }) => {
+    await worker.kill()
+    await again(worker)
+  }),
+}
+
 /** @type {readonly import('./rows.js').Row[]} */
 export const processes = [
   {
@@ -33,33 +48,8 @@ export const processes = [
       return { restartMs }
     },
   },
-  {
-    id: 'R02',
-    fault: 'kill -9 of the worker under load',
-    counts: { short: 5, long: 100 },
-    bar: '0 lost, at most the window repeated for each kill',
-    split: true,
-    sabotage: forwardsEarly,
-    atMost: { repeatedPerStrike: 1000 },
-    faults: repeatedly(async ({ worker }) => {
-      await worker.kill()
-      await again(worker)
-    }),
-  },
-  {
-    id: 'R02q',
-    fault: 'kill -9 of the worker under load, quorum queue',
-    counts: { short: 5, long: 100 },
-    bar: '0 lost, at most the window repeated for each kill',
-    split: true,
-    settings: { BACKHAUL_QUEUE_TYPE: 'quorum' },
-    sabotage: forwardsEarly,
-    atMost: { repeatedPerStrike: 1000 },
-    faults: repeatedly(async ({ worker }) => {
-      await worker.kill()
-      await again(worker)
-    }),
-  },
+  killedWorker,
+  { ...killedWorker, id: 'R02q', fault: 'kill -9 of the worker under load, quorum queue', settings: { BACKHAUL_QUEUE_TYPE: 'quorum' } },
   {
     id: 'R03',
     fault: 'kill -9 of ingest, worker and RabbitMQ in one step',
