@@ -127,7 +127,7 @@ export const deadLetters = [
     name: 'forward without the memory of replays',
     guarantee: 'Killed in the middle of replays, the daemon delivers each letter once.',
     file: 'src/pipelines/forward.ts',
-    find: '        rememberReplays(replays, counted.repeatDropped),\n',
+    find: '      rememberReplays(replays, counted.repeatDropped),\n',
     replace: '',
     caughtBy: [contract, 'killed in the middle of replays'],
     dist: true,

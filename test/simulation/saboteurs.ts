@@ -43,11 +43,11 @@ export const saboteurs: readonly Saboteur[] = [
   { name: 'take a send error for a receipt', file: answers, find: "return { kind: 'failed', reason, retryAfterMs", replace: "return { kind: 'stored', context } as Answer\n  return { kind: 'failed', reason, retryAfterMs" },
   { name: 'bury what failed for now', file: answers, find: "return { kind: 'failed', reason, retryAfterMs", replace: "return { kind: 'refused', context, reason } as Answer\n  return { kind: 'failed', reason, retryAfterMs" },
   { name: 'forget dead letters', file: 'src/operators/rescue.ts', find: 'dead.next({', replace: "Reflect.apply(settle, undefined, [{ kind: 'accepted' }]) || void ({" },
-  { name: 'remember before the receipt', file: 'src/pipelines/forward.ts', find: '(recent.has(message) ? [] : [message])', replace: '{\n    if (recent.has(message)) return []\n    recent.add(message)\n    return [message]\n  }' },
+  { name: 'remember before the receipt', file: 'src/pipelines/forward.ts', find: '(recent.has(message) || !enter(message) ? [] : [message])', replace: '{\n    if (recent.has(message)) return []\n    recent.add(message)\n    return [message]\n  }' },
   { name: 'call what may be kept released', file: 'src/sources/http.ts', find: "taken.has(index) ? 'unknown' : 'released'", replace: "taken.has(-1) ? 'unknown' : 'released'" },
   { name: 'admit the newest first', file: 'src/sources/intake.ts', find: 'for (const offer of line) {\n      if (book', replace: 'for (const offer of [...line].reverse()) {\n      if (book' },
   { name: 'forget to count', file: 'src/ledger.ts', find: 'counts.released += owned\n', replace: '' },
-  { name: 'never come back', file: 'src/operators/while-open.ts', find: 'if (proven && !stopped) start()', replace: 'if (proven && subscriber.closed) start()' },
+  { name: 'never come back', file: 'src/operators/while-open.ts', find: '            start()\n          },\n', replace: '            if (subscriber.closed) start()\n          },\n' },
   { name: 'stop without a word', file: 'src/pipelines/daemon.ts', find: 'timer(drainMs)', replace: 'timer(drainMs * 0)' },
   { name: 'trust a clock that is set back', file: 'src/connections/patience.ts', find: 'if (since > now && ', replace: 'if (since > now && now > since && ' },
 ]

@@ -19,7 +19,7 @@ export const forwardsEarly = {
   name: 'acknowledged before Pulsar has it',
   file: 'connections/pulsar-websocket.js',
   find: 'const write = { message, done, since: 0 };',
-  replace: 'const write = { message, done: { closed: false, complete: () => {}, error: () => {} }, since: 0 }; done.complete(); setTimeout(() => send(write), 500); return;',
+  replace: 'const write = { message, done: { closed: false, next: () => {}, complete: () => {}, error: () => {} }, since: 0 }; done.complete(); setTimeout(() => send(write), 500); return;',
 }
 export const stopsDeaf = {
   name: 'a stop waits for nothing',
