@@ -98,7 +98,7 @@ const forwarding = (settings: Settings, { stop, log, ports }: DaemonParts, books
   })
   const over = new Subject<void>()
   const forwarded = forward({
-    read: (options) => queues.main.read({ ...options, counts }),
+    read: (options) => queues.main.read({ ...options, counts, onLost: (reason) => log.warn({ queue: queues.main.name, reason }, 'the consumer was ended, and is made anew') }),
     far: connection,
     sink,
     copies: copiesOf(settings, books, queues, live, depthOf),

@@ -24,6 +24,8 @@ export interface ReadOptions {
   readonly window: number
   readonly stop: Observable<unknown>
   readonly counts?: Counts
+  /** Told why RabbitMQ has ended the consumer; it is made anew. */
+  readonly onLost?: (reason: string) => void
 }
 
 /** A queue with both its ends: RabbitMQ's, or one that is embedded in this process. */

@@ -43,6 +43,15 @@ const acceptedTags = () => {
   }
 }
 
+export interface RabbitmqSourceOptions {
+  /** @default 1000 */
+  readonly window?: number
+  readonly stop?: Observable<unknown>
+  readonly counts?: Counts
+  /** Told why, when the broker has ended the consumer or its channel: it is made anew. */
+  readonly onLost?: (reason: string) => void
+}
+
 /**
  * Consumes a queue of RabbitMQ.
  *
@@ -57,7 +66,7 @@ const acceptedTags = () => {
  */
 export const rabbitmqSource = (
   channels: Observable<QueueChannel | undefined>,
-  { window = 1000, stop = NEVER, counts }: { window?: number; stop?: Observable<unknown>; counts?: Counts } = {},
+  { window = 1000, stop = NEVER, counts, onLost = () => {} }: RabbitmqSourceOptions = {},
 ): Source<Message> =>
   ledger<Message, number>(
     (book) => {
@@ -98,6 +107,11 @@ export const rabbitmqSource = (
           start()
         })
       }
+      const gone = (its: Subscription, reason: string): void => {
+        if (consuming !== its) return
+        onLost(reason)
+        lost()
+      }
       // Nothing new before everything that was lost has been answered: it could overtake what comes again.
       const start = (): void => {
         if (ended || channel === undefined || consuming !== undefined || resting !== undefined || book.room() < window) return
@@ -115,8 +129,8 @@ export const rabbitmqSource = (
                 consumer = opened
                 if (ended) opened.cancel()
               },
-              error: () => consuming === current && lost(),
-              complete: () => consuming === current && lost(),
+              error: (error: unknown) => gone(current, error instanceof Error ? error.message : String(error)),
+              complete: () => gone(current, 'the consumer was cancelled'),
             }),
         )
       }

@@ -144,8 +144,8 @@ export const rabbitmq = [
     name: 'give up a cancelled consumer',
     guarantee: 'A consumer that the broker cancels is healed.',
     file: source,
-    find: 'error: () => consuming === current && lost(),',
-    replace: 'error: () => undefined,',
+    find: 'error: (error: unknown) => gone(current, error instanceof Error ? error.message : String(error)),',
+    replace: 'complete: () => undefined,',
     caughtBy: marbles('heals a consumer that the broker cancels'),
   },
 

@@ -121,6 +121,7 @@ describeFaults('a long outage of Pulsar', (own) => {
     await eventually('the window is out', () => it.pulsar.written() >= 50)
     const before = complaints()
     await eventually('RabbitMQ has complained', () => complaints() > before, 60_000)
+    await eventually('the daemon says so', () => it.daemon.said().includes('the consumer was ended') && it.daemon.said().includes('acknowledgement'))
     it.pulsar.heal()
     await eventually('the rest arrives', () => new Set(it.pulsar.stored).size === it.ids.length)
   }, 180_000)
