@@ -70,6 +70,7 @@ describeFaults('brokers of one test alone', (own) => {
     await channel.assertQueue('kept', { durable: true })
     channel.sendToQueue('kept', Buffer.from('{"n":1}'), { persistent: true })
     await channel.waitForConfirms()
+    await own.remember()
     await own.kill('rabbitmq')
     await expect(connect(own.amqpUrl)).rejects.toThrow('ECONNREFUSED')
 

@@ -23,6 +23,7 @@ describeFaults('dead letters while RabbitMQ dies', (own) => {
     const replay = () => runCommand(['dead', 'replay', '--all', '--yes', '--rate', '100'], { env: { BACKHAUL_HTTP_PORT: new URL(running.url).port, BACKHAUL_DATA_DIR: running.folder } })
     const put = () => running.metric('backhaul_replayed_messages_total')
     await eventually('ready', async () => (await running.get('/readyz')).status === 200, 60_000)
+    await own.remember()
     for (let round = 0; round < 2; round += 1) {
       const before = await put()
       const replaying = replay()

@@ -290,12 +290,9 @@ describeFaults('RabbitMQ that freezes and dies', (own) => {
     const queue = 'killed'
     const { deliveries, give, acceptedCount } = feed()
     const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [own.amqpUrl], queue }))).subscribe()
-    // RabbitMQ keeps a queue that has just been declared in memory for a moment, and forgets it when it is killed
-    // within it. An orderly stop writes it down.
     give(...range(0, 1))
     await eventually('declared', () => acceptedCount() === 1)
-    await own.stop('rabbitmq')
-    await own.start('rabbitmq')
+    await own.remember()
     give(...range(1, 100))
     await eventually('all accepted', () => acceptedCount() === 100)
     running.unsubscribe()

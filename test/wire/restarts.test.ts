@@ -92,6 +92,7 @@ describeFaults('brokers that start late, die and come back', (own) => {
   it('RabbitMQ killed and started again under load: the spool takes over, senders hear no refusal, order holds', async () => {
     const { it, queue, topic } = await start()
     await ready(it)
+    await own.remember()
     const load = sender(it)
     await eventually('load', () => load.accepted.length > 1000)
     await own.kill('rabbitmq')

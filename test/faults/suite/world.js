@@ -87,6 +87,8 @@ export const runOnce = async (row, { brokers, dist, count, quick = false, long =
     open.push(() => Promise.all(daemons.all.map(({ kill }) => kill())))
     const isReady = () => eventually('every daemon is ready', async () => (await Promise.all(daemons.all.map(({ ready }) => ready()))).every(Boolean), quick ? 30_000 : healthMs)
     await isReady()
+    // What is declared is written down: RabbitMQ 3.10 forgets a queue when it is killed within two seconds of its declaration.
+    await brokers.rabbitmqctl('eval', 'mnesia:sync_log().')
     const sender = startSender({ url: daemons.ingest.url, run, ledger: file, ...row.load })
     open.push(() => sender.kill())
 
