@@ -64,7 +64,15 @@ export const sealOf = (salt: Buffer, first: number): Seal => {
   return { seed, marker: markerBytes.readUInt32BE(), markerBytes }
 }
 
-/** Writes one record and returns where the next one goes. */
+/** Big-endian. `Buffer.writeUInt32BE` checks its arguments, which for six fields costs as much as a third of the checksum. */
+const put32 = (into: Buffer, at: number, value: number): void => {
+  into[at] = value >>> 24
+  into[at + 1] = value >>> 16
+  into[at + 2] = value >>> 8
+  into[at + 3] = value
+}
+
+/** Writes one record and returns where the next one goes. Room for it there must be: what goes beyond `into` is not written. */
 export const writeRecord = (
   into: Buffer,
   at: number,
@@ -76,14 +84,14 @@ export const writeRecord = (
 ): number => {
   const payload = at + RECORD_HEADER_BYTES
   const end = payload + headers.length + body.length
-  into.writeUInt32BE(seal.marker, at)
-  into.writeUInt32BE(((kind << 24) | headers.length) >>> 0, at + 8)
-  into.writeUInt32BE(headers.length + body.length, at + 12)
-  into.writeUInt16BE(0, at + 16)
-  into.writeUIntBE(seq, at + 18, 6)
-  into.set(headers, payload)
+  put32(into, at, seal.marker)
+  put32(into, at + 8, (kind << 24) | headers.length)
+  put32(into, at + 12, headers.length + body.length)
+  put32(into, at + 16, Math.floor(seq / 2 ** 32))
+  put32(into, at + 20, seq)
+  if (headers.length > 0) into.set(headers, payload)
   into.set(body, payload + headers.length)
-  into.writeUInt32BE(crc32(into.subarray(at + 8, end), seal.seed), at + 4)
+  put32(into, at + 4, crc32(new Uint8Array(into.buffer, into.byteOffset + at + 8, end - at - 8), seal.seed))
   return end
 }
 
