@@ -24,6 +24,9 @@ const feed = () => {
     numbers.forEach((n) => deliveries.next({ value: message(n), settle: ({ kind }) => settled.push(`${kind} m${n}`) }))
   return { deliveries, settled, give, acceptedCount: () => settled.filter((line) => line.startsWith('accepted')).length }
 }
+/** The arguments of a queue that Backhaul makes, by RabbitMQ's version. */
+const madeWith = ({ connection }: ChannelModel): Record<string, unknown> =>
+  Number.parseInt(connection.serverProperties.version, 10) >= 4 ? { 'x-queue-type': 'quorum', 'x-delivery-limit': -1 } : {}
 const range = (from_: number, to: number): number[] => Array.from({ length: to - from_ }, (_, i) => from_ + i)
 
 await describeWire('RabbitMQ', ({ amqpUrl }) => {
@@ -56,7 +59,7 @@ await describeWire('RabbitMQ', ({ amqpUrl }) => {
     return messageCount
   }
 
-  it('gets a missing queue made, plain and durable, and messages that any AMQP program can read', async () => {
+  it('gets a missing queue made, durable, on RabbitMQ 4 a quorum queue without a limit, and messages that any AMQP program can read', async () => {
     const queue = ownQueue()
     await lastValueFrom(from([message(1)]).pipe(map((value) => ({ value, settle: () => undefined })), rabbitmqSink(amqpWriter({ urls: [amqpUrl], queue }))))
     const plain = await channel.get(queue)
@@ -65,7 +68,10 @@ await describeWire('RabbitMQ', ({ amqpUrl }) => {
     expect(plain.properties).toMatchObject({ deliveryMode: 2, messageId: 'm1', contentType: 'application/json', appId: 'backhaul', headers: { site: 'north', 'backhaul-digest': 'd1' } })
     expect(Math.abs(Number(plain.properties.timestamp) - Date.now() / 1000)).toBeLessThan(60)
     channel.ack(plain)
-    await channel.assertQueue(queue, { durable: true }) // would close the channel if its arguments were others
+    const own = await connection.createChannel()
+    own.on('error', () => undefined)
+    await own.assertQueue(queue, { durable: true, arguments: madeWith(connection) }) // closes the channel if its arguments are others
+    await own.close()
   })
 
   it('an existing queue with other arguments is used as it is', async () => {
