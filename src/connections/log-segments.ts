@@ -120,7 +120,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
     measure()
   }
 
-  const isThere: Segments['isThere'] = async () => active === undefined || (await active.file!.isAt(active.path, active.length))
+  const isThere: Segments['isThere'] = async () => active === undefined || (await active.file!.isAt(active.path, active.length).catch(() => false))
 
   const mend: Segments['mend'] = async () => {
     const { path, length, file } = active!

@@ -83,8 +83,8 @@ describe('a growing file that was', () => {
       const engine = await open()
       await putAll(engine, texts(0, 10))
       harm(growing())
-      await expect.poll(() => engine.stats().lostFiles, { timeout: 20_000 }).toBe(1)
-      await expect.poll(async () => (await afterCrash()).left, { timeout: 20_000 }).toEqual(texts(0, 10))
+      await expect.poll(() => engine.stats().lostFiles, { timeout: 8_000 }).toBe(1)
+      await expect.poll(async () => (await afterCrash()).left, { timeout: 8_000 }).toEqual(texts(0, 10))
     })
 
     it(`${name} is written anew by a clean end`, async () => {
