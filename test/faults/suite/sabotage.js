@@ -104,12 +104,6 @@ export const keepsNothingWithYes = {
   find: 'subscriber.error(refusal);',
   replace: 'answer(subscriber, 0);',
 }
-export const stopsAtAMissingFile = {
-  name: 'stops at a file that is gone',
-  file: 'connections/log-cursor.js',
-  find: "'read').catch(unlessMissing)",
-  replace: "'read')",
-}
 export const trustsItsName = {
   name: 'does not look whether its file is still there',
   file: 'connections/log-commit.js',
