@@ -5,6 +5,7 @@ const unit = (title) => ['test/unit/segment-log.test.ts', title]
 const contract = (title) => ['test/contract/ends.test.ts', `the contract of a source: embedded queue ${title}`]
 
 const lostFile = (title) => ['test/unit/lost-file.test.ts', title]
+const golden = (title) => ['test/contract/golden-spool.test.ts', title]
 const calls = (title) => ['test/faults/syscalls.test.ts', title]
 
 /** @type {readonly import('./list.js').Saboteur[]} */
@@ -174,6 +175,23 @@ export const embeddedQueue = [
     find: 'const seed = crc32(name, crc32(salt))',
     replace: 'const seed = crc32(name) * 0 + salt.length * 0',
     caughtBy: ['test/unit/segment-record.test.ts', 'is genuine only under its own salt and in its own segment'],
+  },
+  {
+    name: 'change the format and keep its number',
+    guarantee: 'What an earlier version wrote is read.',
+    file: 'src/connections/segment-record.ts',
+    find: 'const seed = crc32(name, crc32(salt))',
+    replace: 'const seed = crc32(salt, crc32(name))',
+    caughtBy: golden('a spool of format 1 gives all its messages'),
+  },
+  {
+    name: 'take a later format for damage',
+    guarantee: 'What a later version wrote is refused, and left as it is.',
+    file: 'src/connections/log-folder.ts',
+    find: 'header.version > FORMAT_VERSION',
+    replace: 'header.version > 1000',
+    dist: true,
+    caughtBy: golden('ends the start with exit code 78'),
   },
   {
     name: 'let two processes into one folder',
