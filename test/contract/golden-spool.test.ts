@@ -7,6 +7,7 @@ import { expect, it } from 'vitest'
 import { openSegmentLog } from '../../src/connections/segment-log.js'
 import { decodeMessage, digestOf } from '../../src/message.js'
 import { eventually, startDaemon, temporaryFolder } from '../wire/daemon-process.js'
+import type { Daemon } from '../wire/daemon-process.js'
 
 interface Golden {
   readonly pending: readonly string[]
@@ -58,10 +59,17 @@ it('a spool of a format that is not known ends the start with exit code 78, and 
   later.writeUInt32BE(crc32(later.subarray(0, 28)), 28)
   writeFileSync(join(spool, newest), later)
   const before = new Map(readdirSync(spool).map((name) => [name, readFileSync(join(spool, name))]))
-  const told = await startDaemon({ BACKHAUL_DATA_DIR: folder }).then(
-    (daemon) => daemon.stop().then(() => 'it started'),
-    (error: Error) => error.message,
-  )
+  // It may listen before it finds out.
+  let told = ''
+  let daemon: Daemon | undefined
+  void startDaemon({ BACKHAUL_DATA_DIR: folder })
+    .then(async (started) => {
+      daemon = started
+      const { code } = await started.ended
+      told = `ended with ${code}\n${started.said()}`
+    })
+    .catch((error: Error) => (told = error.message))
+  await eventually('its end', () => told !== '', 15_000).finally(() => daemon?.signal('SIGKILL'))
   expect(told).toMatch(/ended with 78\n[^]*format 2, which a later version wrote/)
   for (const [name, bytes] of before) expect(readFileSync(join(spool, name)).equals(bytes), name).toBe(true)
 })
