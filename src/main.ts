@@ -101,7 +101,7 @@ const codeOf = (error: unknown): number => {
   if (error instanceof Ended) return error.exitCode
   const { code } = error as { code?: string }
   if (code === 'BACKHAUL_FOLDER_IN_USE') return exitCodes.inUse
-  if (code === 'BACKHAUL_PULSAR_NATIVE_MISSING') return exitCodes.settings
+  if (code === 'BACKHAUL_PULSAR_NATIVE_MISSING' || code === 'BACKHAUL_QUEUE_FORMAT') return exitCodes.settings
   return code === 'EADDRINUSE' || code === 'EADDRNOTAVAIL' || code === 'EACCES' ? exitCodes.settings : exitCodes.failed
 }
 

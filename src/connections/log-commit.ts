@@ -1,6 +1,7 @@
 /** One batch on its way to the disk: messages, then a mark that tells what was settled by then. */
 import type { Settlements } from './log-reader.js'
 import { WriteFailed, type Segments } from './log-segments.js'
+import type { QueueStats } from './queue-engine.js'
 import { encodeMark, MARK, MESSAGE, RECORD_HEADER_BYTES, writeRecord, type Seal } from './segment-record.js'
 
 export interface Appending {
@@ -25,7 +26,9 @@ export interface Commits {
   readonly due: () => boolean
   /** The next mark has to tell everything. */
   readonly retell: () => void
-  readonly errors: () => { readonly writeErrors: number; readonly syncErrors: number }
+  /** Looks after the growing file: one that somebody has removed, replaced or shortened is written anew. **Fails** when that cannot be done. */
+  readonly look: () => Promise<void>
+  readonly counts: () => Pick<QueueStats, 'writeErrors' | 'syncErrors' | 'lostFiles'>
 }
 
 const fill = (image: Buffer, batch: readonly Appending[], mark: Buffer, seal: Seal, first: number): void => {
@@ -38,6 +41,9 @@ const fill = (image: Buffer, batch: readonly Appending[], mark: Buffer, seal: Se
 export const createCommits = (segments: Segments, settlements: Settlements, segmentBytes: number): Commits => {
   let writeErrors = 0
   let syncErrors = 0
+  let lostFiles = 0
+  /** The growing file is lost, has been counted, and could not be mended yet. */
+  let lost = false
   /** The next mark must tell all, since an earlier one may be lost. */
   let complete = false
 
@@ -55,6 +61,22 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
     settlements.marked(true)
     complete = false
     await segments.trim(mark.floor, settlements.leave)
+  }
+
+  const look: Commits['look'] = async () => {
+    if (await segments.isThere()) return void (lost = false)
+    if (!lost) lostFiles += 1
+    lost = true
+    try {
+      if (settlements.drained()) await segments.retire()
+      else await segments.mend()
+    } catch (error) {
+      settlements.marked(false)
+      writeErrors += 1
+      throw error
+    }
+    lost = false
+    complete = true
   }
 
   /** Leaves a segment that is long enough, or drained: then a small one takes its place. */
@@ -79,6 +101,7 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
   }
 
   const commit: Commits['commit'] = async (batch, kept) => {
+    await look()
     const size = batch.reduce((sum, { bytes }) => sum + bytes, 0)
     await rotate(size)
     await begin()
@@ -109,6 +132,7 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
     begin,
     due: () => complete || settlements.unmarked(),
     retell: () => (complete = true),
-    errors: () => ({ writeErrors, syncErrors }),
+    look,
+    counts: () => ({ writeErrors, syncErrors, lostFiles }),
   }
 }

@@ -1,5 +1,5 @@
 /** Walks the records of a log, in order, stepping around what is damaged. */
-import { attempt, codeOf, readAround, type LogFile, type LogFileSystem } from './log-files.js'
+import { attempt, readAround, unlessMissing, type LogFile, type LogFileSystem } from './log-files.js'
 import type { Recent } from './log-recent.js'
 import {
   claimedBytes,
@@ -22,6 +22,8 @@ export interface Segment {
   verified: number
   damaged: boolean
   next: Segment | undefined
+  /** While it grows, what it is written through: it is read through that too, whatever has become of its name. */
+  file?: LogFile | undefined
 }
 
 /** Broken bytes; or none (`from` is `to`), where numbers are missing between two segments. */
@@ -118,6 +120,15 @@ export const createCursor = (
     if (old !== undefined) await attempt(old.handle.close())
   }
 
+  /** Undefined where somebody took the file away: all of it is damage, and what follows is still there. */
+  const byName = async (wanted: Segment): Promise<LogFile | undefined> => {
+    if (file?.segment === wanted) return file.handle
+    await close()
+    const handle = await fs.open(wanted.path, 'read').catch(unlessMissing)
+    if (handle !== undefined) file = { segment: wanted, handle }
+    return handle
+  }
+
   const load = async (): Promise<void> => {
     if (segment === undefined) return
     const from = segment
@@ -128,19 +139,16 @@ export const createCursor = (
     if (own.length < size || own.length > READ_BYTES) own = Buffer.allocUnsafeSlow(Math.max(READ_BYTES, size))
     const bytes = own.subarray(0, size)
     chunk = undefined
-    if (file?.segment !== from) {
-      await close()
-      const handle = await fs.open(from.path, 'read').catch((error: unknown) => {
-        if (codeOf(error) !== 'ENOENT') throw error
-      })
-      if (handle === undefined) {
-        // Somebody took the file away: all of it is damage, and what follows is still there.
-        chunk = { segment: from, at, bytes: bytes.fill(0), gone: false }
-        return
-      }
-      file = { segment: from, handle }
+    const growing = from.file
+    const handle = growing ?? (await byName(from))
+    const read = handle === undefined ? bytes.fill(0) : readAround(handle, bytes, at)
+    try {
+      await read
+    } catch (error) {
+      if (from.file === growing) throw error
     }
-    await readAround(file.handle, bytes, at)
+    // It grows no longer, and its file may have been closed under this read: once more, by its name.
+    if (from.file !== growing) return
     chunk = { segment: from, at, bytes, gone: false }
   }
 

@@ -1,4 +1,5 @@
 /** The disk under the segment log, behind a port so that a test can fail it. */
+import { fstatSync, statSync, type BigIntStats } from 'node:fs'
 import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises'
 
 /** An open file, as far as the log needs one. */
@@ -8,6 +9,8 @@ export interface LogFile {
   readonly sync: () => Promise<void>
   readonly truncate: (length: number) => Promise<void>
   readonly size: () => Promise<number>
+  /** Whether the path names this very file, and it is at least so long. */
+  readonly isAt: (path: string, length: number) => Promise<boolean>
   readonly close: () => Promise<void>
 }
 
@@ -24,15 +27,28 @@ export interface LogFileSystem {
 
 const FLAGS = { read: 'r', write: 'r+', create: 'w+' } as const
 
+export const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code
+/** For a path that may be missing: undefined then. */
+export const unlessMissing = (error: unknown): undefined => {
+  if (codeOf(error) !== 'ENOENT') throw error
+}
+
 export const nodeFileSystem: LogFileSystem = {
   open: async (path, how) => {
     const file = await open(path, FLAGS[how], 0o600)
+    let own: BigIntStats | undefined
     return {
       read: async (into, position) => (await file.read(into, 0, into.length, position)).bytesRead,
       write: async (bytes, position) => (await file.write(bytes, 0, bytes.length, position)).bytesWritten,
       sync: () => file.datasync(),
       truncate: (length) => file.truncate(length),
       size: async () => (await file.stat()).size,
+      isAt: async (at, length) => {
+        // It is open, so the kernel has its name in memory: no disk is asked, and another thread would take longer.
+        own ??= fstatSync(file.fd, { bigint: true })
+        const there = statSync(at, { bigint: true, throwIfNoEntry: false })
+        return there !== undefined && there.ino === own.ino && there.dev === own.dev && there.size >= length
+      },
       close: () => file.close(),
     }
   },
@@ -53,7 +69,6 @@ export const PAGE_BYTES = 4096
 
 /** Whether it worked, where a failure changes nothing but the next step. */
 export const attempt = (work: Promise<unknown>): Promise<boolean> => work.then(() => true, () => false)
-export const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException | undefined)?.code
 export const isDiskFull = (error: unknown): boolean =>
   ['ENOSPC', 'EDQUOT'].includes(codeOf(error) ?? codeOf((error as Error | undefined)?.cause) ?? '')
 

@@ -20,6 +20,8 @@ export interface RecentBatches {
   readonly free: (bytes: Buffer) => void
   readonly keep: (segment: Segment, at: number, bytes: Buffer) => void
   readonly find: (segment: Segment, offset: number) => Recent | undefined
+  /** All that is left of a segment. */
+  readonly of: (segment: Segment) => readonly Recent[]
   readonly forget: (segment: Segment) => void
 }
 
@@ -54,6 +56,7 @@ export const createRecentBatches = (): RecentBatches => {
       while (kept.length > 1 && keptBytes > KEEP_BYTES) drop(kept.shift()!)
     },
     find: (segment, offset) => kept.find((some) => some.segment === segment && some.at <= offset && offset < some.at + some.bytes.length),
+    of: (segment) => kept.filter((some) => some.segment === segment),
     forget: (segment) => {
       for (const some of kept) if (some.segment === segment) drop(some)
       kept = kept.filter(({ gone }) => !gone)

@@ -1,7 +1,7 @@
 /** The files of a log, oldest first: one grows, and the oldest go once they are not needed. */
 import { join } from 'node:path'
 import type { Segment } from './log-cursor.js'
-import { attempt, codeOf, isDiskFull, PAGE_BYTES, placeFile, writeAll, type LogFile, type LogFileSystem } from './log-files.js'
+import { attempt, codeOf, isDiskFull, PAGE_BYTES, placeFile, readAround, writeAll, type LogFileSystem } from './log-files.js'
 import { createRecentBatches, type Recent } from './log-recent.js'
 import type { Recovered } from './log-recovery.js'
 import { encodeSegmentHeader, MARK, RECORD_HEADER_BYTES, sealOf, SEGMENT_HEADER_BYTES, writeRecord } from './segment-record.js'
@@ -27,6 +27,13 @@ export interface Segments {
    */
   readonly append: (image: Buffer) => Promise<void>
   readonly grow: (image: Buffer) => void
+  /** Whether the growing file is still where it was put, and whole; true when none grows. */
+  readonly isThere: () => Promise<boolean>
+  /**
+   * Writes the growing file anew under its name, from what is open and what is in memory, and
+   * retires it. **Fails** when that cannot be done: then it goes on growing.
+   */
+  readonly mend: () => Promise<void>
   readonly retire: () => Promise<void>
   /** Deletes what a synced floor has left behind. Damaged files are kept aside, the last few. */
   readonly trim: (floor: number, leave: (segment: Segment) => void) => Promise<void>
@@ -49,7 +56,7 @@ const DAMAGED = /\.damaged$/
 export const createSegments = (fs: LogFileSystem, folder: string, found: Recovered): Segments => {
   const segments = [...found.segments]
   let { nextSeq } = found
-  let active: { readonly segment: Segment; readonly file: LogFile } | undefined
+  let active: Segment | undefined
   let usedBytes = 0
   const recent = createRecentBatches()
 
@@ -61,7 +68,9 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
   const retire = async (): Promise<void> => {
     const old = active
     active = undefined
-    if (old !== undefined) await attempt(old.file.close())
+    const file = old?.file
+    if (old !== undefined) old.file = undefined
+    if (file !== undefined) await attempt(file.close())
   }
 
   const begin: Segments['begin'] = async (mark) => {
@@ -71,7 +80,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
     writeRecord(image, SEGMENT_HEADER_BYTES, seal, MARK, first, mark)
     const path = join(folder, `${String(first).padStart(16, '0')}.log`)
     const file = await placeFile(fs, folder, path, image)
-    const segment: Segment = { first, path, seal, length: image.length, verified: 0, damaged: false, next: undefined }
+    const segment: Segment = { first, path, seal, length: image.length, verified: 0, damaged: false, next: undefined, file }
     const before = segments.at(-1)
     if (before?.first === first) {
       // Same name: the older one had no messages, and its file has just been replaced.
@@ -82,13 +91,14 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
     const older = segments.at(-1)
     if (older !== undefined) older.next = segment
     segments.push(segment)
-    active = { segment, file }
+    active = segment
     measure()
     return segment
   }
 
   const append: Segments['append'] = async (image) => {
-    const { segment, file } = active!
+    const segment = active!
+    const file = segment.file!
     let during: 'write' | 'sync' = 'write'
     try {
       await writeAll(file, image, segment.length)
@@ -104,10 +114,21 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
   }
 
   const grow = (image: Buffer): void => {
-    const { segment } = active!
+    const segment = active!
     recent.keep(segment, segment.length, image)
     segment.length += image.length
     measure()
+  }
+
+  const isThere: Segments['isThere'] = async () => active === undefined || (await active.file!.isAt(active.path, active.length).catch(() => false))
+
+  const mend: Segments['mend'] = async () => {
+    const { path, length, file } = active!
+    const image = Buffer.alloc(length)
+    await readAround(file!, image, 0)
+    for (const { at, bytes } of recent.of(active!)) bytes.copy(image, at)
+    await (await placeFile(fs, folder, path, image)).close()
+    await retire()
   }
 
   const dropOldDamage = async (): Promise<void> => {
@@ -116,7 +137,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
   }
 
   const trim: Segments['trim'] = async (floor, leave) => {
-    for (let old = segments[0]; old !== undefined && old !== active?.segment; old = segments[0]) {
+    for (let old = segments[0]; old !== undefined && old !== active; old = segments[0]) {
       if (segments[1] === undefined || segments[1].first > floor) break
       leave(old)
       const gone = old.damaged ? fs.rename(old.path, `${old.path}.damaged`) : fs.remove(old.path)
@@ -131,7 +152,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
 
   return {
     all: () => segments,
-    active: () => active?.segment,
+    active: () => active,
     usedBytes: () => usedBytes,
     nextSeq: () => nextSeq,
     spend: (to) => (nextSeq = Math.max(nextSeq, to)),
@@ -140,6 +161,8 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
     begin,
     append,
     grow,
+    isThere,
+    mend,
     retire,
     trim,
   }

@@ -27,6 +27,8 @@ interface Waiting extends Appending {
 
 const BATCH_BYTES = 1024 * 1024
 const RETRY_MS = 1000
+/** The longest that a file can be gone unnoticed. */
+const WATCH_MS = 1000
 const NONE = new Uint8Array(0)
 
 const closedError = (): QueueFailed => new QueueFailed('BACKHAUL_QUEUE_CLOSED', 'the embedded queue is closed: nothing was kept')
@@ -47,6 +49,7 @@ export const createWriter = (
   const purges: Subscriber<number>[] = []
   let markDue = false
   let markTimer: NodeJS.Timeout | undefined
+  let watchTimer: NodeJS.Timeout | undefined
   let flushing: Promise<void> | undefined
   let closed = false
 
@@ -56,6 +59,16 @@ export const createWriter = (
       flushing = undefined
       if (toDo()) kick()
     })
+  }
+  /** What waits is looked after even when nothing is written. */
+  const watch = (): void => {
+    watchTimer = setTimeout(() => {
+      watch()
+      if (settlements.drained()) return
+      markDue = true
+      kick()
+    }, WATCH_MS)
+    watchTimer.unref()
   }
   const stopTimer = (): void => {
     clearTimeout(markTimer)
@@ -140,13 +153,15 @@ export const createWriter = (
   const start = async (): Promise<void> => {
     await reserve.keep().catch(() => undefined)
     await commits.begin().catch(() => markWithin(RETRY_MS))
+    watch()
   }
 
   const close = async (): Promise<void> => {
     closed = true
     stopTimer()
+    clearTimeout(watchTimer)
     while (flushing !== undefined) await flushing
-    let failure: unknown
+    let failure = await commits.look().then(() => undefined, (error: unknown) => error)
     for (let tries = 0; tries < 2 && commits.due(); tries += 1) {
       failure = undefined
       await commits.commit([], () => undefined).catch((error: unknown) => (failure = error))

@@ -30,6 +30,8 @@ export interface QueueStats {
   readonly lostMessages: number
   /** A record that a crash left unfinished: never accepted, so not damage. Cut off when opening. */
   readonly tornBytes: number
+  /** Times that somebody removed, replaced or shortened the file that was being written; it was written anew from what could still be read. */
+  readonly lostFiles: number
   /** Failed writes and syncs: each refused its batch. */
   readonly writeErrors: number
   readonly syncErrors: number

@@ -74,7 +74,7 @@ const start = async (folder: string, options: SegmentLogOptions, fs: LogFileSyst
     settle: reader.settle,
     peek: (seq, max) => once(() => peekInto(fs, segments.all(), reader.settled(), seq, max)),
     purge: writer.purge,
-    stats: () => ({ ...reader.stats(), ...commits.errors(), usedBytes: segments.usedBytes(), tornBytes: found.tornBytes }),
+    stats: () => ({ ...reader.stats(), ...commits.counts(), usedBytes: segments.usedBytes(), tornBytes: found.tornBytes }),
     close: () => once(() => (shutting ??= shut())).pipe(mergeMap((): ObservableInput<never> => [])),
   }
 }

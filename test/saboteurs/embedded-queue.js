@@ -4,6 +4,8 @@ const source = 'src/sources/embedded-queue.ts'
 const unit = (title) => ['test/unit/segment-log.test.ts', title]
 const contract = (title) => ['test/contract/ends.test.ts', `the contract of a source: embedded queue ${title}`]
 
+const lostFile = (title) => ['test/unit/lost-file.test.ts', title]
+const golden = (title) => ['test/contract/golden-spool.test.ts', title]
 const calls = (title) => ['test/faults/syscalls.test.ts', title]
 
 /** @type {readonly import('./list.js').Saboteur[]} */
@@ -48,10 +50,50 @@ export const embeddedQueue = [
     name: 'stop at a file that is gone',
     guarantee: 'A segment that somebody took away costs what was in it, and nothing behind it.',
     file: log,
-    find: "if (codeOf(error) !== 'ENOENT') throw error\n      })",
-    replace: 'throw error\n      })',
+    find: "'read').catch(unlessMissing)",
+    replace: "'read')",
     dist: true,
     caughtBy: calls('starts, tells what is missing, and gives out all the rest'),
+  },
+  {
+    name: 'trust the name of the growing file',
+    guarantee: 'What is accepted after somebody took the growing file away is on the disk, and what was accepted before is written again.',
+    file: log,
+    find: 'if (await segments.isThere()) return',
+    replace: 'if (segments) return',
+    caughtBy: lostFile('removed takes nothing with it'),
+  },
+  {
+    name: 'look at the growing file only when something is appended',
+    guarantee: 'A growing file that is gone is written anew within a second, though nobody appends.',
+    file: log,
+    find: 'if (settlements.drained()) return\n      markDue = true',
+    replace: 'return\n      markDue = true',
+    caughtBy: lostFile('replaced is written anew though nobody appends'),
+  },
+  {
+    name: 'begin another file and leave the lost one',
+    guarantee: 'What was in the growing file when it was taken away outlives the process.',
+    file: log,
+    find: 'else await segments.mend()',
+    replace: 'else await segments.retire()',
+    caughtBy: lostFile('what was removed and is long gone from memory outlives the process'),
+  },
+  {
+    name: 'read the growing file by its name',
+    guarantee: 'What was taken away is given out, though nobody has noticed yet.',
+    file: log,
+    find: 'const handle = growing ?? (await byName(from))',
+    replace: 'const handle = await byName(from)',
+    caughtBy: lostFile('what was removed is read to its end'),
+  },
+  {
+    name: 'forget what is in memory of an emptied file',
+    guarantee: 'Of an emptied file, what is still in memory is written again.',
+    file: log,
+    find: 'bytes.copy(image, at)\n    await (await placeFile',
+    replace: 'bytes.copy(Buffer.alloc(bytes.length), at * 0)\n    await (await placeFile',
+    caughtBy: lostFile('emptied takes nothing with it'),
   },
   {
     name: 'cut too much off a torn tail',
@@ -133,6 +175,23 @@ export const embeddedQueue = [
     find: 'const seed = crc32(name, crc32(salt))',
     replace: 'const seed = crc32(name) * 0 + salt.length * 0',
     caughtBy: ['test/unit/segment-record.test.ts', 'is genuine only under its own salt and in its own segment'],
+  },
+  {
+    name: 'change the format and keep its number',
+    guarantee: 'What an earlier version wrote is read.',
+    file: 'src/connections/segment-record.ts',
+    find: 'const seed = crc32(name, crc32(salt))',
+    replace: 'const seed = crc32(salt, crc32(name))',
+    caughtBy: golden('a spool of format 1 gives all its messages'),
+  },
+  {
+    name: 'take a later format for damage',
+    guarantee: 'What a later version wrote is refused, and left as it is.',
+    file: 'src/connections/log-folder.ts',
+    find: 'header.version > FORMAT_VERSION',
+    replace: 'header.version > 1000',
+    dist: true,
+    caughtBy: golden('ends the start with exit code 78'),
   },
   {
     name: 'let two processes into one folder',

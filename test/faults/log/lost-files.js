@@ -1,6 +1,7 @@
 /**
  * Somebody takes a file of the queue away, or empties it: each file in turn, of a killed log before its start, and of
- * a running one. What was in it is gone, by somebody's hand; the queue has to start, to say so, and to go on.
+ * a running one. What was in it is gone, by somebody's hand; the queue has to start, to say so, and to go on. The file
+ * that grows is another matter: as long as the process lives nothing of it is lost, and what is accepted afterwards is there.
  */
 import { cpSync, mkdtempSync, readdirSync, rmSync, truncateSync, unlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -12,13 +13,15 @@ const messages = 40
 const bodyOf = (i) => `m${i}`.padEnd(300, '.')
 const harms = { gone: unlinkSync, empty: (path) => truncateSync(path) }
 
-/** `stalled`: an answer that did not come
- * within 5 s, or messages that are still there and are not given out. The file that is being written is not taken away
- * from under the writer: what is appended to it then is gone with it, and nobody here could know. `unreported`: messages missing, and no counter tells. */
+/**
+ * `stalled`: an answer that did not come within 5 s, or messages that are still there and are not given out. `unreported`:
+ * messages missing, or the growing file, and no counter tells. `lost`: accepted, in the growing file, and not there at the
+ * next start.
+ */
 export const lostFiles = async ({ modules }) => {
   const { openSegmentLog } = await import(`${modules}/segment-log.js`)
   const home = mkdtempSync(join(tmpdir(), 'backhaul-lost-'))
-  const report = { points: 0, struck: 0, accepted: 0, failedStarts: 0, stalled: 0, unreported: 0, wrong: 0, missing: 0 }
+  const report = { points: 0, struck: 0, accepted: 0, failedStarts: 0, stalled: 0, unreported: 0, wrong: 0, missing: 0, lost: 0 }
   const open = (folder) => firstValueFrom(openSegmentLog(folder, options).pipe(timeout(5000)))
   const shut = (log) => lastValueFrom(log.close().pipe(timeout(5000)), { defaultValue: undefined }).catch(() => undefined)
   const put = (log, body) => firstValueFrom(log.append(Buffer.from(body)).pipe(timeout(5000)))
@@ -52,6 +55,15 @@ export const lostFiles = async ({ modules }) => {
     if (log.stats().depth > 0) report.stalled += 1
     report.wrong += left.filter((body) => !known.has(body) && !body.startsWith('after')).length
   }
+  /** As if it had been killed right behind its last yes. */
+  const judgeCrash = async (running) => {
+    const left = join(home, `crashed-${report.points}`)
+    cpSync(running, left, { recursive: true, filter: (path) => !path.endsWith('/lock') })
+    const log = await open(left)
+    const there = new Set(await readAll(log))
+    await shut(log)
+    report.lost += [...Array.from({ length: messages }, (_, i) => bodyOf(i)), 'after'].filter((body) => !there.has(body)).length
+  }
   try {
     const { folder: whole, log } = await fresh('whole')
     const names = readdirSync(whole).filter((name) => name !== 'lock')
@@ -75,7 +87,6 @@ export const lostFiles = async ({ modules }) => {
           judge(found, await readAll(found), harm !== harms.gone || name !== newest)
           await shut(found)
         }
-        if (harm === harms.gone && name === newest) continue
         report.points += 1
         report.accepted += messages
         // Live: what is read afterwards and what is appended both get an answer, and the next start is one.
@@ -83,6 +94,10 @@ export const lostFiles = async ({ modules }) => {
         harm(join(running, name))
         report.struck += 1
         if (!(await answered(put(live, 'after')))) report.stalled += 1
+        if (name === newest) {
+          if (live.stats().lostFiles !== 1) report.unreported += 1
+          await judgeCrash(running)
+        }
         judge(live, await readAll(live))
         await shut(live)
         const again = await open(running).catch(() => undefined)

@@ -5,7 +5,7 @@ import { lostFiles } from '../log/lost-files.js'
 import { whyNoStrace } from '../log/strace.js'
 import { tornTails } from '../log/torn-tails.js'
 import { window } from '../log/workshop.js'
-import { cutsTooMuch, stopsAtAMissingFile, syncsInTheLoop, trustsFailedSync, trustsFailedWrite, yesBeforeTheWrite } from './sabotage.js'
+import { cutsTooMuch, syncsInTheLoop, trustsFailedSync, trustsFailedWrite, trustsItsName, yesBeforeTheWrite } from './sabotage.js'
 
 /**
  * `sweep` on the built log of `dist`. The fault bit when strace struck at every point; `count` says how many points
@@ -45,11 +45,11 @@ export const syscalls = [
   },
   {
     id: 'R16',
-    fault: 'embedded queue: a file is taken away or emptied, each in turn, before the start and while it runs (but for the one that grows)',
-    counts: { short: 23, long: 23 },
-    bar: 'starts, tells what is missing, gives out the rest, 0 stalled',
-    sabotage: stopsAtAMissingFile,
-    atMost: { failedStarts: 0, stalled: 0, unreported: 0, wrong: 0 },
+    fault: 'embedded queue: a file is taken away or emptied, each in turn, before the start and while it runs',
+    counts: { short: 24, long: 24 },
+    bar: 'starts, tells what is missing, gives out the rest, 0 stalled; of the file that grows nothing is lost',
+    sabotage: trustsItsName,
+    atMost: { lost: 0, failedStarts: 0, stalled: 0, unreported: 0, wrong: 0 },
     atLeast: { missing: 1 },
     drive: async (count, { dist }) => ({ ...(await lostFiles({ modules: `file://${dist}/connections` })), why: 'an answer, or messages that are there, never came', bites: count }),
   },

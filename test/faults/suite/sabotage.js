@@ -104,11 +104,11 @@ export const keepsNothingWithYes = {
   find: 'subscriber.error(refusal);',
   replace: 'answer(subscriber, 0);',
 }
-export const stopsAtAMissingFile = {
-  name: 'stops at a file that is gone',
-  file: 'connections/log-cursor.js',
-  find: "codeOf(error) !== 'ENOENT'",
-  replace: 'true',
+export const trustsItsName = {
+  name: 'does not look whether its file is still there',
+  file: 'connections/log-commit.js',
+  find: 'if (await segments.isThere())',
+  replace: 'if (true)',
 }
 export const syncsInTheLoop = {
   name: 'syncs on the event loop',
