@@ -1,7 +1,8 @@
 /** Rows in which processes of Backhaul die, stop or freeze. */
 import { repeatedly } from './repeatedly.js'
+import { throughProxies } from './rows-network.js'
 import { eventually, pause } from './wait.js'
-import { answersEarly, forwardsEarly, stopsDeaf } from './sabotage.js'
+import { answersEarly, forwardsEarly, stopsDeaf, takesLossForYes } from './sabotage.js'
 
 const again = async (daemon) => {
   const began = Date.now()
@@ -22,6 +23,29 @@ const killedWorker = {
     await worker.kill()
     await again(worker)
   }),
+}
+
+/** Ingest, the worker and both, in turn, with the link of each that a message leaves by. */
+const frozen = () => {
+  let turn = 0
+  return async ({ ingest, worker, amqp, pulsar, flowing, long }) => {
+    const pairs = [[[ingest, amqp]], [[worker, pulsar]], [[ingest, amqp], [worker, pulsar]]][turn++ % 3]
+    const all = async (act) => void (await Promise.all(pairs.map(([daemon, proxy]) => act(daemon, proxy))))
+    await all((_, proxy) => proxy.set({ up: { latencyMs: 400 } }))
+    await flowing()
+    await all(async (daemon, proxy) => {
+      const before = proxy.counts()
+      await proxy.set({ up: { swallow: true } })
+      await eventually('what is on its way vanishes', () => proxy.counts().up.swallowed > before.up.swallowed)
+      daemon.signal('SIGSTOP')
+      await eventually('it stands still', () => daemon.frozen())
+      await pause(long ? 60_000 : 5000)
+      proxy.reset()
+      if (proxy.counts().resets === before.resets) throw new Error('there was nobody to hang up on')
+      await proxy.heal()
+      daemon.signal('SIGCONT')
+    })
+  }
 }
 
 /** @type {readonly import('./rows.js').Row[]} */
@@ -86,13 +110,13 @@ export const processes = [
   },
   {
     id: 'R54',
-    fault: 'Backhaul frozen (SIGSTOP)',
-    counts: { short: 1, long: 10 },
-    bar: '0 lost',
-    faults: repeatedly(async ({ ingest, long }) => {
-      ingest.signal('SIGSTOP')
-      await pause(long ? 60_000 : 5000)
-      ingest.signal('SIGCONT')
-    }),
+    fault: 'Backhaul frozen (SIGSTOP): ingest, the worker, both; what is on its way is lost, and its broker has hung up when it wakes',
+    counts: { short: 3, long: 30 },
+    bar: '0 lost, at most the window repeated for each freeze',
+    split: true,
+    prepare: throughProxies,
+    sabotage: takesLossForYes,
+    atMost: { repeatedPerStrike: 1000 },
+    faults: repeatedly(frozen()),
   },
 ]
