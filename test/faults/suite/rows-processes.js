@@ -25,6 +25,21 @@ const killedWorker = {
   }),
 }
 
+const shown = { rabbitmq: 'RabbitMQ', pulsar: 'Pulsar' }
+/** @type {(id: string, ...names: string[]) => import('./rows.js').Row} */
+const killedTogether = (id, ...names) => ({
+  id,
+  fault: `kill -9 of ${['ingest', 'worker', ...names.map((name) => shown[name])].join(', ').replace(/, (?=\w+$)/, ' and ')} in one step`,
+  counts: { short: 1, long: 10 },
+  bar: '0 lost',
+  split: true,
+  sabotage: answersEarly,
+  faults: repeatedly(async ({ ingest, worker, brokers }) => {
+    await Promise.all([ingest.kill(), worker.kill(), brokers.kill(...names)])
+    await Promise.all([again(ingest), again(worker), brokers.start(...names)])
+  }),
+})
+
 /** Ingest, the worker and both, in turn, with the link of each that a message leaves by. */
 const frozen = () => {
   let turn = 0
@@ -74,18 +89,8 @@ export const processes = [
   },
   killedWorker,
   { ...killedWorker, id: 'R02q', fault: 'kill -9 of the worker under load, quorum queue', settings: { BACKHAUL_QUEUE_TYPE: 'quorum' } },
-  {
-    id: 'R03',
-    fault: 'kill -9 of ingest, worker and RabbitMQ in one step',
-    counts: { short: 1, long: 10 },
-    bar: '0 lost',
-    split: true,
-    sabotage: answersEarly,
-    faults: repeatedly(async ({ ingest, worker, brokers }) => {
-      await Promise.all([ingest.kill(), worker.kill(), brokers.kill('rabbitmq')])
-      await Promise.all([again(ingest), again(worker), brokers.start('rabbitmq')])
-    }),
-  },
+  killedTogether('R03', 'rabbitmq'),
+  killedTogether('R03a', 'rabbitmq', 'pulsar'),
   {
     id: 'R04',
     fault: 'SIGTERM under load',
