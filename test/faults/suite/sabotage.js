@@ -50,7 +50,7 @@ export const declaresOnce = {
   name: 'makes its queue once in its life',
   file: 'connections/amqp-queue.js',
   find: 'isMissing(error) ? make',
-  replace: 'isMissing(error) && !globalThis.made ? ((globalThis.made = true), make)',
+  replace: 'isMissing(error) && !(globalThis.made ??= new Set()).has(queue) ? (globalThis.made.add(queue), make)',
 }
 export const waitsForRabbitmq = {
   name: 'takes nothing before RabbitMQ was there',
