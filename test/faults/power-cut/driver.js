@@ -9,42 +9,20 @@
  * `--control` switches syncing off, and must lose. Needs root, losetup and mount: exits 77
  * without. Prints one JSON line; exits 1 when something was lost (with `--control`: when nothing was).
  */
-import { execFileSync, spawn } from 'node:child_process'
+import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { closeSync, existsSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { firstValueFrom } from 'rxjs'
 import { openSegmentLog } from '../../../dist/connections/segment-log.js'
 import { allPending } from '../pending.js'
+import { copyImage, freshImage, mounted } from './image.js'
 
 const { values } = parseArgs({ options: { cuts: { type: 'string', default: '3' }, control: { type: 'boolean', default: false } } })
 const cuts = Number(values.cuts)
 const window = 256
-const run = (command, ...args) => execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
-
-/** An image as a mounted folder; `undo` takes both away again. */
-const mounted = (image, folder) => {
-  const device = run('losetup', '--find', '--show', '--direct-io=on', image)
-  try {
-    mkdirSync(folder)
-    run('mount', '-o', 'commit=60', device, folder)
-  } catch (error) {
-    run('losetup', '--detach', device)
-    throw error
-  }
-  return () => {
-    run('umount', folder)
-    run('losetup', '--detach', device)
-  }
-}
-const freshImage = (path) => {
-  const file = openSync(path, 'w')
-  ftruncateSync(file, 160 * 2 ** 20)
-  closeSync(file)
-  run('mkfs.ext4', '-q', '-F', path)
-}
 /** Waits for what the kernel does next; there is nothing to subscribe to. */
 const until = async (holds, what) => {
   for (const end = Date.now() + 20_000; !holds(); ) {
@@ -78,7 +56,7 @@ const cut = async (root, round) => {
     await until(() => threadsStopped(worker.pid), 'the process stops')
     lines = readFileSync(ledger, 'utf8').split('\n').slice(0, -1)
     before = listing(task.folder)
-    run('cp', '--sparse=always', image, copy)
+    copyImage(image, copy)
   } finally {
     worker.kill('SIGKILL')
     await gone

@@ -36,6 +36,8 @@ export const makeBrokers = async () => {
     freeze: verb('freeze'),
     thaw: verb('thaw'),
     rabbitmqctl: verb('rabbitmqctl'),
+    /** RabbitMQ's data, while it does not run. */
+    rabbitmqData: join(folder, 'rabbitmq', 'data'),
     dispose: async () => {
       await run('kill')
       process.off('exit', atExit)

@@ -63,6 +63,8 @@ export const makeDaemon = async ({ dist, folder, settings }) => {
     pid: () => child.pid,
     alive: () => child.exitCode === null && child.signalCode === null,
     signal: (signal) => child.kill(signal),
+    /** Stopped by SIGSTOP, and not only told to. */
+    frozen: () => /\) T /.test(readFileSync(`/proc/${child.pid}/stat`, 'utf8')),
     ended: () => gone,
     kill: async () => {
       child.kill('SIGKILL')

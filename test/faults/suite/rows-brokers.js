@@ -1,7 +1,9 @@
 /** Rows in which RabbitMQ or Pulsar die, freeze, block, refuse or forget. One daemon lives through all of it. */
+import amqp from 'amqplib'
+import { rmSync } from 'node:fs'
 import { repeatedly } from './repeatedly.js'
 import { pause, eventually } from './wait.js'
-import { answersEarly, deafToRefusals, deafToReturns, forgetsHeld, forwardsEarly } from './sabotage.js'
+import { answersEarly, declaresOnce, deafToRefusals, deafToReturns, forgetsHeld, forwardsEarly } from './sabotage.js'
 
 const kill = (name) => repeatedly(async ({ brokers, taking }) => {
   await brokers.kill(name)
@@ -21,9 +23,43 @@ const alarm = (on, off) => repeatedly(async ({ brokers, taking, long }) => {
   await brokers.rabbitmqctl(...off)
 })
 
+const declare = async (amqpUrl, queue) => {
+  const connection = await amqp.connect(amqpUrl)
+  await (await connection.createChannel()).assertQueue(queue)
+  await connection.close()
+}
+/** What is in the queue, ready or given out; undefined where there is no such queue. */
+const depthOf = async (brokers, queue) => {
+  const lines = await brokers.rabbitmqctl('list_queues', 'name', 'messages', '--silent')
+  const found = lines.split('\n').map((line) => line.split('\t')).find(([name]) => name === queue)
+  return found && Number(found[1])
+}
+
 /** The queue is deleted at a moment at which nothing lies in it: what lay there would be gone with it, by somebody's order. */
 const deleteEmpty = (brokers, queue) =>
   eventually('the queue is empty for a moment', () => brokers.rabbitmqctl('delete_queue', queue, '--if-empty').then(() => true, () => false), 60_000)
+
+/**
+ * RabbitMQ is frozen while it has nothing, and the sender stands still: so it confirms nothing any more, and all that
+ * is accepted from there on is Backhaul's alone to keep. Then it is killed, and starts with an empty folder.
+ */
+const wipe = async ({ brokers, queue, sender, ingest, outstanding, bite }) => {
+  const metric = async (...of) => (await ingest.metrics())(...of)
+  const marker = `${queue}-before`
+  await declare(brokers.amqpUrl, marker)
+  sender.freeze()
+  await eventually('nothing is under way', async () => outstanding() === 0 && (await metric('backhaul_pipeline_unsettled', 'pipeline="ingest"')) === 0)
+  await eventually('RabbitMQ has nothing', async () => (await depthOf(brokers, queue)) === 0)
+  await brokers.freeze('rabbitmq')
+  sender.thaw()
+  await bite(async () => {
+    await brokers.kill('rabbitmq')
+    rmSync(brokers.rabbitmqData, { recursive: true })
+    await brokers.start('rabbitmq')
+  })
+  if ((await depthOf(brokers, marker)) !== undefined) throw new Error('RabbitMQ did not come back empty')
+  await eventually('the queue is there again, and the spool empty', async () => (await depthOf(brokers, queue)) !== undefined && (await metric('backhaul_spooled_messages')) === 0, 60_000)
+}
 
 /** @type {readonly import('./rows.js').Row[]} */
 export const brokerRows = [
@@ -86,6 +122,25 @@ export const brokerRows = [
       await brokers.rabbitmqctl('clear_policy', 'full')
       await worker.start()
     }),
+  },
+  {
+    id: 'R37',
+    fault: 'RabbitMQ is wiped under load, and starts empty',
+    counts: { short: 1, long: 20 },
+    bar: '0 lost: the queue is made again, and what Backhaul held goes there; no restart',
+    sabotage: declaresOnce,
+    atMost: { stuck: 0, starts: 1 },
+    faults: async (world) => {
+      let stuck = 0
+      for (let strike = 0; strike < world.count && stuck === 0; strike += 1) {
+        await world.flowing()
+        await wipe(world).catch((error) => {
+          if (!/^not within/.test(error.message)) throw error
+          stuck += 1
+        })
+      }
+      return { stuck, starts: world.ingest.starts() }
+    },
   },
   {
     id: 'R41',

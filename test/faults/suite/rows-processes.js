@@ -1,7 +1,8 @@
 /** Rows in which processes of Backhaul die, stop or freeze. */
 import { repeatedly } from './repeatedly.js'
+import { throughProxies } from './rows-network.js'
 import { eventually, pause } from './wait.js'
-import { answersEarly, forwardsEarly, stopsDeaf } from './sabotage.js'
+import { answersEarly, forwardsEarly, stopsDeaf, takesLossForYes } from './sabotage.js'
 
 const again = async (daemon) => {
   const began = Date.now()
@@ -22,6 +23,44 @@ const killedWorker = {
     await worker.kill()
     await again(worker)
   }),
+}
+
+const shown = { rabbitmq: 'RabbitMQ', pulsar: 'Pulsar' }
+/** @type {(id: string, ...names: string[]) => import('./rows.js').Row} */
+const killedTogether = (id, ...names) => ({
+  id,
+  fault: `kill -9 of ${['ingest', 'worker', ...names.map((name) => shown[name])].join(', ').replace(/, (?=\w+$)/, ' and ')} in one step`,
+  counts: { short: 1, long: 10 },
+  bar: '0 lost',
+  split: true,
+  sabotage: answersEarly,
+  faults: repeatedly(async ({ ingest, worker, brokers }) => {
+    await Promise.all([ingest.kill(), worker.kill(), brokers.kill(...names)])
+    await Promise.all([again(ingest), again(worker), brokers.start(...names)])
+  }),
+})
+
+/** Ingest, the worker and both, in turn, with the link of each that a message leaves by. */
+const frozen = () => {
+  let turn = 0
+  return async ({ ingest, worker, amqp, pulsar, flowing, long }) => {
+    const pairs = [[[ingest, amqp]], [[worker, pulsar]], [[ingest, amqp], [worker, pulsar]]][turn++ % 3]
+    const all = async (act) => void (await Promise.all(pairs.map(([daemon, proxy]) => act(daemon, proxy))))
+    await all((_, proxy) => proxy.set({ up: { latencyMs: 400 } }))
+    await flowing()
+    await all(async (daemon, proxy) => {
+      const before = proxy.counts()
+      await proxy.set({ up: { swallow: true } })
+      await eventually('what is on its way vanishes', () => proxy.counts().up.swallowed > before.up.swallowed)
+      daemon.signal('SIGSTOP')
+      await eventually('it stands still', () => daemon.frozen())
+      await pause(long ? 60_000 : 5000)
+      proxy.reset()
+      if (proxy.counts().resets === before.resets) throw new Error('there was nobody to hang up on')
+      await proxy.heal()
+      daemon.signal('SIGCONT')
+    })
+  }
 }
 
 /** @type {readonly import('./rows.js').Row[]} */
@@ -50,18 +89,8 @@ export const processes = [
   },
   killedWorker,
   { ...killedWorker, id: 'R02q', fault: 'kill -9 of the worker under load, quorum queue', settings: { BACKHAUL_QUEUE_TYPE: 'quorum' } },
-  {
-    id: 'R03',
-    fault: 'kill -9 of ingest, worker and RabbitMQ in one step',
-    counts: { short: 1, long: 10 },
-    bar: '0 lost',
-    split: true,
-    sabotage: answersEarly,
-    faults: repeatedly(async ({ ingest, worker, brokers }) => {
-      await Promise.all([ingest.kill(), worker.kill(), brokers.kill('rabbitmq')])
-      await Promise.all([again(ingest), again(worker), brokers.start('rabbitmq')])
-    }),
-  },
+  killedTogether('R03', 'rabbitmq'),
+  killedTogether('R03a', 'rabbitmq', 'pulsar'),
   {
     id: 'R04',
     fault: 'SIGTERM under load',
@@ -86,13 +115,13 @@ export const processes = [
   },
   {
     id: 'R54',
-    fault: 'Backhaul frozen (SIGSTOP)',
-    counts: { short: 1, long: 10 },
-    bar: '0 lost',
-    faults: repeatedly(async ({ ingest, long }) => {
-      ingest.signal('SIGSTOP')
-      await pause(long ? 60_000 : 5000)
-      ingest.signal('SIGCONT')
-    }),
+    fault: 'Backhaul frozen (SIGSTOP): ingest, the worker, both; what is on its way is lost, and its broker has hung up when it wakes',
+    counts: { short: 3, long: 30 },
+    bar: '0 lost, at most the window repeated for each freeze',
+    split: true,
+    prepare: throughProxies,
+    sabotage: takesLossForYes,
+    atMost: { repeatedPerStrike: 1000 },
+    faults: repeatedly(frozen()),
   },
 ]

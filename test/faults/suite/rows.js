@@ -24,8 +24,9 @@ import { drivers } from './rows-drivers.js'
 import { loads } from './rows-load.js'
 import { machine } from './rows-machine.js'
 import { network } from './rows-network.js'
+import { powerCuts } from './rows-power.js'
 import { processes } from './rows-processes.js'
 import { syscalls } from './rows-syscalls.js'
 
 /** @type {readonly Row[]} */
-export const rows = [...processes, ...brokerRows, ...loads, ...network, ...machine, ...syscalls, ...drivers].sort((a, b) => a.id.localeCompare(b.id))
+export const rows = [...processes, ...brokerRows, ...loads, ...network, ...machine, ...syscalls, ...powerCuts, ...drivers].sort((a, b) => a.id.localeCompare(b.id))

@@ -46,6 +46,19 @@ export const forgetsHeld = {
   replace: 'done.complete();',
 }
 
+export const declaresOnce = {
+  name: 'makes its queue once in its life',
+  file: 'connections/amqp-queue.js',
+  find: 'isMissing(error) ? make',
+  replace: 'isMissing(error) && !(globalThis.made ??= new Set()).has(queue) ? (globalThis.made.add(queue), make)',
+}
+export const waitsForRabbitmq = {
+  name: 'takes nothing before RabbitMQ was there',
+  file: 'connections/spill.js',
+  find: "return divert('the far end is away');",
+  replace: 'return;',
+}
+
 export const refusesWithYes = {
   name: 'says yes where it refuses',
   file: 'sources/http.js',

@@ -29,6 +29,8 @@ const startSender = (task) => {
       await eventually('the sender has its answers', () => child.exitCode !== null, 60_000)
       await gone
     },
+    freeze: () => child.kill('SIGSTOP'),
+    thaw: () => child.kill('SIGCONT'),
     kill: () => child.kill('SIGKILL'),
   }
 }

@@ -1,0 +1,31 @@
+/** A disk whose power can be cut: an ext4 in a file, behind a loop device. Needs root, losetup and mount. */
+import { execFileSync } from 'node:child_process'
+import { closeSync, ftruncateSync, mkdirSync, openSync } from 'node:fs'
+
+export const run = (command, ...args) => execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
+
+export const freshImage = (path, sizeMiB = 160) => {
+  const file = openSync(path, 'w')
+  ftruncateSync(file, sizeMiB * 2 ** 20)
+  closeSync(file)
+  run('mkfs.ext4', '-q', '-F', path)
+}
+
+/** An image as a mounted folder; `undo` takes both away again. The file holds only what was synced, or is old. */
+export const mounted = (image, folder) => {
+  const device = run('losetup', '--find', '--show', '--direct-io=on', image)
+  try {
+    mkdirSync(folder, { recursive: true })
+    run('mount', '-o', 'commit=60', device, folder)
+  } catch (error) {
+    run('losetup', '--detach', device)
+    throw error
+  }
+  return () => {
+    run('umount', folder)
+    run('losetup', '--detach', device)
+  }
+}
+
+/** The disk as it would be found after a power cut in this moment; whoever writes to it stands still meanwhile. */
+export const copyImage = (image, copy) => run('cp', '--sparse=always', image, copy)
