@@ -1,4 +1,4 @@
-import { newId } from '../message.js'
+import { maxNameBytes, newId } from '../message.js'
 import type { Message } from '../message.js'
 import type { RawMessage } from './amqp-port.js'
 
@@ -43,14 +43,17 @@ export const toAmqp = ({ id, properties, digest, replayed }: Message): AmqpPrope
   },
 })
 
+/** Bytes that are no UTF-8 grow when they are read, and could not be sent on under such a name. */
+const fits = (name: string): boolean => Buffer.byteLength(name) <= maxNameBytes
+
 /** Any program may have written it: without an id it gets one, and headers that are not text stay behind. */
 export const fromAmqp = ({ content, fields, properties: { messageId, headers = {} } }: RawMessage): Message => {
   const { [digestHeader]: digest, ...others } = headers
   const { [replayedHeader]: mark } = headers
   const own = isMark(mark) ? { ...others, [replayedHeader]: mark.was } : others
-  const properties = Object.fromEntries(Object.entries(own).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+  const properties = Object.fromEntries(Object.entries(own).filter((entry): entry is [string, string] => typeof entry[1] === 'string' && fits(entry[0])))
   return {
-    id: typeof messageId === 'string' && messageId !== '' ? messageId : newId(),
+    id: typeof messageId === 'string' && messageId !== '' && fits(messageId) ? messageId : newId(),
     body: content,
     properties,
     redelivered: fields.redelivered,
