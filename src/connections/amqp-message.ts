@@ -25,8 +25,11 @@ export interface AmqpProperties {
 
 const markOf = (letter: string, was: string | undefined): ReplayedMark => (was === undefined ? { letter } : { letter, was })
 
+/** What is remembered of a message has a bound. Bytes that are no UTF-8 grow when they are read, and could not be sent on under such a name. */
+const isShort = (text: unknown): text is string => typeof text === 'string' && Buffer.byteLength(text) <= maxNameBytes
+
 const isMark = (header: unknown): header is ReplayedMark =>
-  typeof header === 'object' && header !== null && typeof (header as Partial<ReplayedMark>).letter === 'string'
+  typeof header === 'object' && header !== null && isShort((header as Partial<ReplayedMark>).letter)
 
 /** Persistent and mandatory; string headers are the properties, two more may be ours. */
 export const toAmqp = ({ id, properties, digest, replayed }: Message): AmqpProperties => ({
@@ -43,21 +46,18 @@ export const toAmqp = ({ id, properties, digest, replayed }: Message): AmqpPrope
   },
 })
 
-/** Bytes that are no UTF-8 grow when they are read, and could not be sent on under such a name. */
-const fits = (name: string): boolean => Buffer.byteLength(name) <= maxNameBytes
-
 /** Any program may have written it: without an id it gets one, and headers that are not text stay behind. */
 export const fromAmqp = ({ content, fields, properties: { messageId, headers = {} } }: RawMessage): Message => {
   const { [digestHeader]: digest, ...others } = headers
   const { [replayedHeader]: mark } = headers
   const own = isMark(mark) ? { ...others, [replayedHeader]: mark.was } : others
-  const properties = Object.fromEntries(Object.entries(own).filter((entry): entry is [string, string] => typeof entry[1] === 'string' && fits(entry[0])))
+  const properties = Object.fromEntries(Object.entries(own).filter((entry): entry is [string, string] => typeof entry[1] === 'string' && isShort(entry[0])))
   return {
-    id: typeof messageId === 'string' && messageId !== '' && fits(messageId) ? messageId : newId(),
+    id: isShort(messageId) && messageId !== '' ? messageId : newId(),
     body: content,
     properties,
     redelivered: fields.redelivered,
-    ...(typeof digest === 'string' ? { digest } : {}),
+    ...(isShort(digest) ? { digest } : {}),
     ...(isMark(mark) ? { replayed: mark.letter } : {}),
   }
 }

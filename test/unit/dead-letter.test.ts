@@ -70,4 +70,9 @@ describe('what another program wrote', () => {
     expect(read.id).not.toBe(grown)
     expect(uncarriable(read)).toBeUndefined()
   })
+  it('has no digest and no mark that are too long to be remembered by the thousand', () => {
+    const long = 'x'.repeat(256)
+    const read = fromAmqp({ content: body, fields: { deliveryTag: 1, redelivered: false }, properties: { messageId: 'a', headers: { 'backhaul-digest': long, 'backhaul-replayed': { letter: long } } } })
+    expect([read.digest, read.replayed]).toEqual([undefined, undefined])
+  })
 })
