@@ -43,6 +43,22 @@ export const poison = [
     caughtBy: ['test/unit/settings.test.ts', 'keep room for the largest message in an embedded queue'],
   },
   {
+    name: 'take a part for all of it',
+    guarantee: 'What the topic log accepted is there, whole, on a disk that takes a part.',
+    file: 'src/connections/topic-log.ts',
+    find: 'done += bytesWritten',
+    replace: 'done += bytesWritten && bytes.length',
+    caughtBy: ['test/contract/topic-log.test.ts', 'has every message that it accepted, whole and in order'],
+  },
+  {
+    name: 'believe that a Pulsar speaks',
+    guarantee: 'No answer of whoever is at Pulsar’s address ends the process.',
+    file: 'src/connections/pulsar-subscription.ts',
+    find: 'subscriber.error(new PulsarUnavailable(\'away\', \'it sent a frame that no topic has\', 0))',
+    replace: 'setTimeout(() => messages.next({ topic, messageId: text, payload: Buffer.alloc(0), properties: {} }))',
+    caughtBy: ['test/contract/pulsar-garbage.test.ts', 'on a subscription ends its connection'],
+  },
+  {
     name: 'wire: take at the door what no queue carries',
     guarantee: 'The door accepts nothing that would hold up the road.',
     file: 'src/sources/http.ts',
