@@ -1,4 +1,5 @@
 import { hash } from 'node:crypto'
+import { maxNameBytes, maxPropertiesBytes, propertiesBytes } from './message.js'
 import type { Message } from './message.js'
 
 /** The names of what is known about a dead letter, among its properties. */
@@ -29,19 +30,23 @@ export interface Verdict {
 
 /**
  * A dead letter as a message: the same bytes and id, and what is known about it as properties.
- * A producer's own property of such a name is kept under another one.
+ * A producer's own property of such a name is kept under another one. Where they do not fit
+ * beside ours, the producer's stay behind, and the reason says so: a letter that no queue
+ * carries would hold up all others.
  */
-export const buried = (message: Message, { reason, stage, attempts, firstSeen, letter }: Verdict): Message => ({
-  ...message,
-  properties: {
-    ...renamed(message.properties, (name) => (added.includes(name) || name.startsWith(keptPrefix) ? `${keptPrefix}${name}` : name)),
+export const buried = (message: Message, { reason, stage, attempts, firstSeen, letter }: Verdict): Message => {
+  const own = renamed(message.properties, (name) => (added.includes(name) || name.startsWith(keptPrefix) ? `${keptPrefix}${name}` : name))
+  const known = {
     [names.reason]: reason,
     [names.stage]: stage,
     [names.attempts]: String(attempts),
     [names.firstSeen]: new Date(firstSeen).toISOString(),
     [names.letter]: letter,
-  },
-})
+  }
+  const properties = { ...own, ...known }
+  if (propertiesBytes(properties) <= maxPropertiesBytes && Object.keys(own).every((name) => Buffer.byteLength(name) <= maxNameBytes)) return { ...message, properties }
+  return { ...message, properties: { ...known, [names.reason]: `${reason} (its properties, ${propertiesBytes(message.properties)} bytes, could not be kept)` } }
+}
 
 /**
  * Which dead letter this is, for ever the same: 22 characters of a hash.

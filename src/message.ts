@@ -20,6 +20,28 @@ export interface Message {
 /** Tells two messages under one id apart: 22 characters of the SHA-256 of the bytes as the producer sent them. */
 export const digestOf = (body: Uint8Array): string => hash('sha256', body, 'base64url').slice(0, 22)
 
+/** The longest id, and name of a property, that AMQP carries, in bytes. */
+export const maxNameBytes = 255
+/** All properties together: RabbitMQ takes them in one frame, and the client writes at most 64 KiB of them, ours included. */
+export const maxPropertiesBytes = 60 * 1024
+
+/** What they take up in AMQP. */
+export const propertiesBytes = (properties: Message['properties']): number =>
+  Object.entries(properties).reduce((sum, [name, value]) => sum + Buffer.byteLength(name) + Buffer.byteLength(value) + 6, 0)
+
+/**
+ * Why a queue of RabbitMQ can never carry it; undefined when it can. Doors ask this even when
+ * the queue is embedded, for that may drain into RabbitMQ: one that cannot go would hold up all behind it.
+ */
+export const uncarriable = ({ id, properties }: Pick<Message, 'id' | 'properties'>): string | undefined => {
+  if (typeof id !== 'string' || id === '' || Buffer.byteLength(id) > maxNameBytes) return `its id is not a text of 1 to ${maxNameBytes} bytes`
+  for (const [name, value] of Object.entries(properties)) {
+    if (typeof value !== 'string') return 'a property is not a text'
+    if (Buffer.byteLength(name) > maxNameBytes) return `the name of a property is longer than ${maxNameBytes} bytes`
+  }
+  return propertiesBytes(properties) > maxPropertiesBytes ? `its properties are larger than ${maxPropertiesBytes} bytes` : undefined
+}
+
 /** All but the body, as an embedded queue keeps it. */
 export const encodeHeaders = ({ id, properties, digest, replayed }: Message): Buffer =>
   Buffer.from(JSON.stringify({ id, properties, digest, replayed }))

@@ -1,6 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
+import { maxPropertiesBytes } from './message.js'
 
 const MiB = 1024 * 1024
 
@@ -196,6 +197,9 @@ const together = (settings: Settings): readonly string[] => [
   ...(settings.amqpUrl.length > 0 || ['ingest', 'forward', 'broadcast'].every((role) => settings.roles.includes(role as Role))
     ? []
     : ['roles: expected ingest, forward and broadcast together, for without an amqpUrl they share the embedded queue']),
+  ...(settings.maxMessageBytes + maxPropertiesBytes <= 0.75 * settings.storeMaxBytes
+    ? []
+    : ['storeMaxBytes: expected room for more than the largest message (maxMessageBytes): it would never fit, and hold up all behind it']),
   ...(!settings.deduplication || /^wss?:/.test(settings.pulsarUrl ?? '')
     ? []
     : ['deduplication: expected a pulsarUrl of ws:// or wss:// as well: only there are messages numbered']),

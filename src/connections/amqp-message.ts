@@ -1,4 +1,4 @@
-import { newId } from '../message.js'
+import { maxNameBytes, newId } from '../message.js'
 import type { Message } from '../message.js'
 import type { RawMessage } from './amqp-port.js'
 
@@ -25,8 +25,11 @@ export interface AmqpProperties {
 
 const markOf = (letter: string, was: string | undefined): ReplayedMark => (was === undefined ? { letter } : { letter, was })
 
+/** What is remembered of a message has a bound. Bytes that are no UTF-8 grow when they are read, and could not be sent on under such a name. */
+const isShort = (text: unknown): text is string => typeof text === 'string' && Buffer.byteLength(text) <= maxNameBytes
+
 const isMark = (header: unknown): header is ReplayedMark =>
-  typeof header === 'object' && header !== null && typeof (header as Partial<ReplayedMark>).letter === 'string'
+  typeof header === 'object' && header !== null && isShort((header as Partial<ReplayedMark>).letter)
 
 /** Persistent and mandatory; string headers are the properties, two more may be ours. */
 export const toAmqp = ({ id, properties, digest, replayed }: Message): AmqpProperties => ({
@@ -48,13 +51,13 @@ export const fromAmqp = ({ content, fields, properties: { messageId, headers = {
   const { [digestHeader]: digest, ...others } = headers
   const { [replayedHeader]: mark } = headers
   const own = isMark(mark) ? { ...others, [replayedHeader]: mark.was } : others
-  const properties = Object.fromEntries(Object.entries(own).filter((entry): entry is [string, string] => typeof entry[1] === 'string'))
+  const properties = Object.fromEntries(Object.entries(own).filter((entry): entry is [string, string] => typeof entry[1] === 'string' && isShort(entry[0])))
   return {
-    id: typeof messageId === 'string' && messageId !== '' ? messageId : newId(),
+    id: isShort(messageId) && messageId !== '' ? messageId : newId(),
     body: content,
     properties,
     redelivered: fields.redelivered,
-    ...(typeof digest === 'string' ? { digest } : {}),
+    ...(isShort(digest) ? { digest } : {}),
     ...(isMark(mark) ? { replayed: mark.letter } : {}),
   }
 }

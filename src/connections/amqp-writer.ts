@@ -1,6 +1,8 @@
-import { asyncScheduler, concat, Observable, switchMap } from 'rxjs'
+import { asyncScheduler, concat, Observable, switchMap, throwError } from 'rxjs'
 import type { Subscriber } from 'rxjs'
+import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
+import { uncarriable } from '../message.js'
 import type { Message } from '../message.js'
 import { toAmqp } from './amqp-message.js'
 import type { AmqpChannel, AmqpLink } from './amqp-port.js'
@@ -99,13 +101,16 @@ const confirmedWriter = (
       }),
     )
     subscriber.next(
-      (message) =>
-        new Observable<never>((done) => {
+      (message) => {
+        const reason = uncarriable(message)
+        if (reason !== undefined) return throwError(() => new Rejection(reason, 'rabbitmq'))
+        return new Observable<never>((done) => {
           const write: Write = { message, done, since: 0, returned: false }
           if (!blocked) return publish(write)
           held.add(write)
           return () => held.delete(write)
-        }),
+        })
+      },
     )
     return confirms.stop
   })
@@ -114,7 +119,7 @@ const confirmedWriter = (
  * Publishes to a queue over a connection of its own: exchange `""`, routing key the queue's name.
  *
  * A write completes when RabbitMQ has confirmed the persistent message and has not returned it
- * as unroutable. A refusal, a return, and a confirm that does not come in time end the
+ * as unroutable. What AMQP cannot carry is rejected, unsent. A refusal, a return, and a confirm that does not come in time end the
  * connection; the next one makes the queue anew if it is gone.
  *
  * **Holds**: what is unconfirmed; while RabbitMQ blocks publishers, also what it was given, unsent.

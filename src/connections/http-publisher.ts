@@ -1,4 +1,4 @@
-import { Observable } from 'rxjs'
+import { Observable, throwError } from 'rxjs'
 import type { Subscriber, Subscription } from 'rxjs'
 import { v7 } from 'uuid'
 import { Rejection } from '../delivery.js'
@@ -13,6 +13,21 @@ export interface Posted {
   readonly properties: Readonly<Record<string, string>>
   /** Asked for by the caller, else given by the daemon when it accepts. */
   id?: string
+}
+
+/** What the daemon's door takes as properties, all together. */
+const maxPropertiesBytes = 8 * 1024
+
+/** Why no request can carry it; undefined when one can. Asked for again and again it would hold up all behind it. */
+const unpostable = ({ id, properties }: Posted): string | undefined => {
+  if (id !== undefined && !/^[!-~]{1,200}$/.test(id)) return 'over HTTP an id has 1 to 200 visible ASCII characters'
+  const all = Object.entries(properties)
+  for (const [name, value] of all) {
+    if (!/^[\w!#$%&'*+.^`|~-]+$/.test(name)) return 'over HTTP the name of a property has the characters of a header only'
+    if (typeof value !== 'string' || !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) return 'over HTTP a property is a text of Latin-1 characters'
+  }
+  const bytes = all.reduce((sum, [name, value]) => sum + name.length + value.length, 0)
+  return bytes > maxPropertiesBytes ? `over HTTP properties have at most ${maxPropertiesBytes} bytes in all` : undefined
 }
 
 /** Records that travel in one request, under one key: a repeat of the request repeats their ids. */
@@ -72,7 +87,8 @@ const request = ({ key, records }: Group, alone: boolean) => ({
  * Writes records to a running daemon: one request at a time, and in it what has come meanwhile.
  *
  * A failed request ends the attempt; when its records are written again they travel in the
- * same group under the same key, so the daemon gives them the same ids.
+ * same group under the same key, so the daemon gives them the same ids. What no request can
+ * carry is rejected, unsent.
  */
 export const httpPublisher = (client: HttpClient, onState?: (state: LinkState) => void): Connection<Posted> => {
   let unanswered: Group | undefined // its request failed: perhaps some of it was accepted
@@ -129,14 +145,15 @@ export const httpPublisher = (client: HttpClient, onState?: (state: LinkState) =
           last.records.push(record)
         else groups.push(newGroup(record))
       }
-      subscriber.next(
-        (record) =>
-          new Observable<never>((done) => {
-            answers.set(record, done)
-            place(record)
-            queueMicrotask(ask)
-          }),
-      )
+      subscriber.next((record) => {
+        const reason = unpostable(record)
+        if (reason !== undefined) return throwError(() => new Rejection(reason, 'http'))
+        return new Observable<never>((done) => {
+          answers.set(record, done)
+          place(record)
+          queueMicrotask(ask)
+        })
+      })
       return () => asking?.unsubscribe()
     })
   return reconnect(attempt, onState === undefined ? {} : { onState })

@@ -43,12 +43,13 @@ export const nodeFileSystem: LogFileSystem = {
       sync: () => file.datasync(),
       truncate: (length) => file.truncate(length),
       size: async () => (await file.stat()).size,
-      isAt: async (at, length) => {
-        // It is open, so the kernel has its name in memory: no disk is asked, and another thread would take longer.
-        own ??= fstatSync(file.fd, { bigint: true })
-        const there = statSync(at, { bigint: true, throwIfNoEntry: false })
-        return there !== undefined && there.ino === own.ino && there.dev === own.dev && there.size >= length
-      },
+      isAt: (at, length) =>
+        new Promise((resolve) => {
+          // It is open, so the kernel has its name in memory: no disk is asked, and another thread would take longer.
+          own ??= fstatSync(file.fd, { bigint: true })
+          const there = statSync(at, { bigint: true, throwIfNoEntry: false })
+          resolve(there !== undefined && there.ino === own.ino && there.dev === own.dev && there.size >= length)
+        }),
       close: () => file.close(),
     }
   },

@@ -3,6 +3,7 @@
  * arrives waits for the next one.
  */
 import { Observable, type Subscriber } from 'rxjs'
+import { Rejection } from '../delivery.js'
 import type { Appending, Commits } from './log-commit.js'
 import { turn } from './log-cursor.js'
 import { isDiskFull, PAGE_BYTES } from './log-files.js'
@@ -29,6 +30,8 @@ const BATCH_BYTES = 1024 * 1024
 const RETRY_MS = 1000
 /** The longest that a file can be gone unnoticed. */
 const WATCH_MS = 1000
+/** Of `maxBytes`: what a drained queue has room for in any case. */
+const LARGEST = 0.75
 const NONE = new Uint8Array(0)
 
 const closedError = (): QueueFailed => new QueueFailed('BACKHAUL_QUEUE_CLOSED', 'the embedded queue is closed: nothing was kept')
@@ -142,6 +145,7 @@ export const createWriter = (
       if (closed) return subscriber.error(closedError())
       if (headers.length > MAX_HEADERS_BYTES) return subscriber.error(new RangeError('headers of 16 MiB or more'))
       const bytes = RECORD_HEADER_BYTES + body.length + headers.length
+      if (bytes > maxBytes * LARGEST) return subscriber.error(new Rejection(`larger than three quarters of the ${maxBytes} bytes of the embedded queue`, 'embedded-queue'))
       const usedBytes = segments.usedBytes() + queuedBytes
       // With room for the mark, and for the page that a new segment takes.
       if (usedBytes + bytes + 2 * PAGE_BYTES > maxBytes) return subscriber.error(new QueueFull(maxBytes, usedBytes))

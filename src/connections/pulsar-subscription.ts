@@ -29,14 +29,17 @@ export interface PulsarSubscriptionSettings extends PulsarSettings {
 }
 
 interface ConsumerFrame {
-  readonly messageId?: string
-  readonly payload?: string
+  readonly messageId?: unknown
+  readonly payload?: unknown
   readonly properties?: Record<string, string>
 }
 
+/** Undefined for a frame about something else. **Fails** when it is no frame of this API. */
 const topicMessage = (topic: string, text: string): TopicMessage | undefined => {
   const { messageId, payload = '', properties = {} } = JSON.parse(text) as ConsumerFrame
-  return messageId === undefined ? undefined : { topic, messageId, payload: Buffer.from(payload, 'base64'), properties }
+  if (messageId === undefined) return undefined
+  if (typeof messageId !== 'string' || typeof payload !== 'string') throw new TypeError('neither an id nor a payload')
+  return { topic, messageId, payload: Buffer.from(payload, 'base64'), properties }
 }
 
 /**
@@ -50,8 +53,16 @@ export const pulsarWebSocketSubscription = (settings: PulsarSubscriptionSettings
   const attempt = (proven: () => void): Observable<TopicConsumer> =>
     new Observable((subscriber) => {
       const messages = new Subject<TopicMessage>()
+      const understood = (text: string): TopicMessage | undefined => {
+        try {
+          return topicMessage(topic, text)
+        } catch {
+          subscriber.error(new PulsarUnavailable('away', 'it sent a frame that no topic has', 0))
+          return undefined
+        }
+      }
       const receive = (text: string): void => {
-        const message = topicMessage(topic, text)
+        const message = understood(text)
         if (message === undefined) return
         proven()
         messages.next(message)

@@ -51,7 +51,8 @@ export interface QueueEngine {
    * Cold: each subscription appends once, emits the sequence number and completes after the
    * sync that covers it, and always before `next` can give it out.
    *
-   * **Fails** with `QueueFull` (at once when `maxBytes` is reached) or `QueueFailed`; then
+   * **Fails** with `QueueFull` (at once when `maxBytes` is reached) or `QueueFailed`; with a
+   * `Rejection` when it is so large that a drained queue may have no room for it. Then
    * nothing was kept. Unsubscribing takes nothing back: the message may be kept. The bytes
    * are not copied before the write: leave them as they are until it answers.
    */

@@ -43,6 +43,15 @@ const wholeLines = async (file: FileHandle): Promise<number> => {
   return 0
 }
 
+/** A nearly full disk takes a part, and says how much. */
+const writeWhole = async (file: FileHandle, bytes: Buffer, position: number): Promise<void> => {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, done, bytes.length - done, position + done)
+    if (bytesWritten === 0) throw new Error('nothing was written')
+    done += bytesWritten
+  }
+}
+
 interface Write {
   readonly bytes: Buffer
   readonly done: Subscriber<never>
@@ -62,7 +71,7 @@ const attempt = ({ file: path, key, maxBytes }: TopicLogSettings, proven: () => 
         const group = writes
         writes = []
         const bytes = Buffer.concat(group.map((write) => write.bytes))
-        await log.write(bytes, 0, bytes.length, size)
+        await writeWhole(log, bytes, size)
         await log.datasync()
         size += bytes.length
         proven()

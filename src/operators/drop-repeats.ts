@@ -23,7 +23,8 @@ export interface UnderWay {
  */
 export const underWay = (): UnderWay => {
   const keys = new Set<string>()
-  const keyOf = ({ id, digest }: Message): string | undefined => (digest === undefined ? undefined : `${digest} ${id}`)
+  // A letter that was put back is no copy of a first that is not: buried, that one would be this very letter, and dealt with.
+  const keyOf = ({ id, digest, replayed = '' }: Message): string | undefined => (digest === undefined ? undefined : `${digest} ${replayed} ${id}`)
   return {
     enter: (message) => {
       const key = keyOf(message)

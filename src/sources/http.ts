@@ -3,7 +3,7 @@ import { newId as uuid } from '../message.js'
 import { Rejection } from '../delivery.js'
 import type { Outcome } from '../delivery.js'
 import { BadMessage, firstByteKind, splitArray, splitLines } from '../json.js'
-import { digestOf } from '../message.js'
+import { digestOf, uncarriable } from '../message.js'
 import type { Message } from '../message.js'
 import type { Intake } from './intake.js'
 
@@ -138,6 +138,8 @@ export const httpSource = (
       if (raw.length > maxMessageBytes) throw new BadMessage('tooLarge', tooLarge)
       const body = prepare(raw)
       if (body.length > maxMessageBytes) throw new BadMessage('tooLarge', tooLarge)
+      const reason = uncarriable({ id, properties })
+      if (reason !== undefined) throw new BadMessage('notMessage', reason)
       return { id, body, properties, digest: digestOf(raw) }
     } catch (error) {
       return { status: 'rejected', reason: reasonOf(error), http: statusOf(error)[0] }

@@ -3,7 +3,7 @@ import type { Observable } from 'rxjs'
 import { rejectedBy, Rejection } from '../delivery.js'
 import type { Outcome, Source } from '../delivery.js'
 import type { Counts } from '../ledger.js'
-import { digestOf, newId } from '../message.js'
+import { digestOf, newId, uncarriable } from '../message.js'
 import type { Message } from '../message.js'
 import { intake } from './intake.js'
 
@@ -24,8 +24,9 @@ export class PublishError extends Error {
 export type PublishRecord = object | string | Uint8Array
 
 export interface PublishOptions {
-  /** Stable id, for a record that may be published again. @default a new UUID, version 7 */
+  /** Stable id, for a record that may be published again; 1 to 255 bytes. @default a new UUID, version 7 */
   readonly id?: string
+  /** Names of up to 255 bytes, 60 KiB in all. */
   readonly properties?: Readonly<Record<string, string>>
 }
 
@@ -112,12 +113,11 @@ export const librarySource = <T>({
   return { publish, deliveries: door.deliveries }
 }
 
-/** A record as a message: its own id or a new one, and the digest of the bytes as given. */
+/** A record as a message: its own id or a new one, and the digest of the bytes as given. Refuses what no queue could carry. */
 export const toMessage =
   (enrich: (body: Buffer) => Buffer) =>
-  (body: Buffer, { id = newId(), properties = {} }: PublishOptions): Message => ({
-    id,
-    body: enrich(body),
-    properties,
-    digest: digestOf(body),
-  })
+  (body: Buffer, { id = newId(), properties = {} }: PublishOptions): Message => {
+    const reason = uncarriable({ id, properties })
+    if (reason !== undefined) throw new Rejection(reason)
+    return { id, body: enrich(body), properties, digest: digestOf(body) }
+  }

@@ -1,6 +1,7 @@
 /** What the pipeline to Pulsar does with one message; its invariants under faults are in pipeline.test.ts. */
 import { asyncScheduler, EMPTY, map, of } from 'rxjs'
 import { describe, expect } from 'vitest'
+import { buried, letterOf } from '../../src/dead-letter.js'
 import type { Connection, Delivery, Receipt } from '../../src/delivery.js'
 import type { Message } from '../../src/message.js'
 import { deliver } from '../../src/operators/deliver.js'
@@ -15,12 +16,13 @@ const ours = (id: string): Message => ({ id, body: Buffer.from('{}'), properties
 const byId = (connection: Connection<string>): Connection<Message> => connection.pipe(map((send) => send && (({ id }: Message) => send(id))))
 
 /** Letters of the row come as these messages; all of it ends at its frame, or when the source does. */
-const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>>, plans: Plans<Plan> = {}, patienceMs = 60_000) => {
-  const [far, copy, grave] = [m.far('w', plans), m.far('w'), m.far('w')]
+const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>>, plans: Plans<Plan> = {}, patienceMs = 60_000, farRow = 'w') => {
+  const [far, copy, grave] = [m.far(farRow, plans), m.far('w'), m.far('w')]
   const queue = m.source(row)
   const runs: number[] = []
   const counted: string[] = []
   const reasons: string[] = []
+  const letters = new Set<string>() // put back and dealt with
   const dead: Connection<DeadLetter<Message>> = grave.connection.pipe(
     map((send) => send && (({ value, reason, stage }: DeadLetter<Message>) => (reasons.push(`${value.id} ${stage}: ${reason}`), send(value.id)))),
   )
@@ -33,7 +35,7 @@ const run = (m: Marbles, row: string, messages: Readonly<Record<string, Message>
     deadLetters: deliver(dead, { sink: 'dead' }),
     recent: recent(),
     patienceMs,
-    replays: { has: () => of(false), add: () => EMPTY },
+    replays: { has: (letter) => of(letters.has(letter)), add: (letter) => (letters.add(letter), EMPTY) },
     counted: {
       delivered: ({ id }) => counted.push(`${id} delivered`),
       deadLettered: ({ id }) => counted.push(`${id} buried`),
@@ -77,6 +79,13 @@ describe('forward', () => {
     const { far, counted } = run(m, 'a--r', { r: ours('a') }, { a: ['refused', 1] })
     m.flush()
     expect([far.refused, far.confirmed, counted]).toEqual([['a'], ['a'], ['a buried', 'a delivered']])
+  })
+  marbles('sends a letter that is put back while a copy of it is on its way: when that is refused, it is this very letter, and would be dealt with', (m) => {
+    const letter = letterOf(buried(ours('a'), { reason: 'r', stage: 's', attempts: 1, firstSeen: 0, letter: '1' }))
+    const back = { ...ours('a'), replayed: letter }
+    const { far, counted } = run(m, 'ar------s', { r: back, s: back }, { a: ['silent', 'silent', 'refused', 1] }, 60_000, 'w-x-v')
+    m.flush()
+    expect([far.refused, far.confirmed, counted]).toEqual([['a'], ['a'], ['a buried', 'a delivered', 'a repeated']])
   })
   marbles('sends a message with the bytes of another, or without a digest, though its like is on its way', (m) => {
     const { digest, ...foreign } = ours('f')

@@ -53,6 +53,17 @@ describe('amqpWriter', () => {
     m.flush()
     expect([rabbit.waiting(queue), counts.accepted]).toEqual([['a', 'b'], 2])
   })
+  marbles('rejects what AMQP cannot carry, unsent, and that alone', (m) => {
+    const rabbit = fakeRabbit({ queues: [queue] })
+    const long = 'n'.repeat(256)
+    const unsent: Partial<Message>[] = [{ id: long }, { properties: { [long]: 'x' } }, { properties: { site: 'x'.repeat(61_440) } }]
+    const given = m.source('abcd')
+    const deliveries = given.deliveries.pipe(map(({ value, settle }, n): Delivery<Message> => ({ value: { ...message(value), ...unsent[n] }, settle })))
+    m.expectObservable(deliveries.pipe(rabbitmqSink(amqpWriter({ urls, queue, open: rabbit.open })), map(({ outcome }) => outcome.kind)), '5s !')
+    m.rows([given.settled, 'ABC-d'])
+    m.flush()
+    expect([rabbit.published, rabbit.waiting(queue)]).toEqual([['d'], ['d']])
+  })
   marbles('gives up a broker that confirms nothing, by its own time-out, and writes all of it again in order', (m) => {
     const rabbit = fakeRabbit({ queues: [queue] })
     rabbit.answer('nothing')

@@ -365,6 +365,14 @@ export const core = [
     caughtBy: marbles('forward', 'sends a copy of what was refused while on its way'),
   },
   {
+    name: 'take a letter that is put back for a copy',
+    guarantee: 'A letter that was put back is not dealt with by a copy that is refused.',
+    file: 'src/operators/drop-repeats.ts',
+    find: '`${digest} ${replayed} ${id}`',
+    replace: '`${digest} ${id}${replayed.slice(99)}`',
+    caughtBy: marbles('forward', 'sends a letter that is put back while a copy of it is on its way'),
+  },
+  {
     name: 'forget what Pulsar was tried with',
     guarantee: 'What Pulsar confirmed when it was tried is a repeat when the queue gives it again.',
     file: 'src/pipelines/forward.ts',

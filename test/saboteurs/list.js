@@ -23,9 +23,10 @@ import { embeddedQueue } from './embedded-queue.js'
 import { enrichment } from './enrichment.js'
 import { honestQueues } from './honest-queues.js'
 import { http } from './http.js'
+import { poison } from './poison.js'
 import { pulsar } from './pulsar.js'
 import { rabbitmq } from './rabbitmq.js'
 import { spill } from './spill.js'
 
 /** @type {readonly Saboteur[]} */
-export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...deduplication, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands, ...honestQueues, ...doctor, ...deadLetters]
+export const saboteurs = [...core, ...enrichment, ...http, ...pulsar, ...deduplication, ...rabbitmq, ...embeddedQueue, ...spill, ...copies, ...configuration, ...commands, ...honestQueues, ...doctor, ...deadLetters, ...poison]

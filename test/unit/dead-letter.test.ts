@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest'
 import { fromAmqp, toAmqp } from '../../src/connections/amqp-message.js'
 import { buried, letterOf, revived, summaryOf } from '../../src/dead-letter.js'
-import { decodeMessage, digestOf, encodeHeaders } from '../../src/message.js'
+import { decodeMessage, digestOf, encodeHeaders, maxPropertiesBytes, uncarriable } from '../../src/message.js'
 import type { Message } from '../../src/message.js'
 
 const verdict = { reason: 'no JSON', stage: 'check', attempts: 2, firstSeen: 0, letter: 'l1' }
@@ -51,5 +51,28 @@ describe('a dead letter', () => {
     expect(decodeMessage(replayed.body, encodeHeaders(replayed))).toEqual(replayed)
     const never: Message = { ...foreign, properties: { 'backhaul-replayed': 'own' } }
     expect(throughAmqp(never)).toEqual(never)
+  })
+  it('leaves properties behind that no queue carries beside what is known, and says so', () => {
+    const properties = { site: 'x'.repeat(maxPropertiesBytes - 100) }
+    expect(uncarriable({ ...foreign, properties })).toBeUndefined()
+    const dead = buried({ ...foreign, properties }, verdict)
+    expect(uncarriable(dead)).toBeUndefined()
+    expect(summaryOf(dead).reason).toBe('no JSON (its properties, 61350 bytes, could not be kept)')
+    expect(revived(dead)).toMatchObject({ id: 'a', body, properties: {} })
+  })
+})
+
+describe('what another program wrote', () => {
+  it('can be sent on: bytes that are no text have grown, and are no id and no name then', () => {
+    const grown = '\ufffd'.repeat(200)
+    const read = fromAmqp({ content: body, fields: { deliveryTag: 1, redelivered: false }, properties: { messageId: grown, headers: { [grown]: 'x', site: 'north' } } })
+    expect(read.properties).toEqual({ site: 'north' })
+    expect(read.id).not.toBe(grown)
+    expect(uncarriable(read)).toBeUndefined()
+  })
+  it('has no digest and no mark that are too long to be remembered by the thousand', () => {
+    const long = 'x'.repeat(256)
+    const read = fromAmqp({ content: body, fields: { deliveryTag: 1, redelivered: false }, properties: { messageId: 'a', headers: { 'backhaul-digest': long, 'backhaul-replayed': { letter: long } } } })
+    expect([read.digest, read.replayed]).toEqual([undefined, undefined])
   })
 })

@@ -75,3 +75,12 @@ it('what the first number of a socket leaves behind dies, unless it is known to 
   expect(kindOf(after, 'a')).toBe('stored')
   expect(after.next(message('b')).kind, 'under a new number, elsewhere').toBe('turn')
 })
+
+it('of two alike without our digest, the second is taken for the first when it comes again and never had a number: the limit that docs/delivery.md tells', () => {
+  const numbers = book()
+  numbers.begin()
+  const foreign = (redelivered: boolean) => ({ id: 'same', body: Buffer.from('{}'), properties: {}, redelivered })
+  const first = numbers.next(foreign(false))
+  if (first.kind === 'send') numbers.stored(first.entry)
+  expect(book(numbers.all()).next(foreign(true)).kind).toBe('stored')
+})

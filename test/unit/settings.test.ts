@@ -126,6 +126,12 @@ describe('settings', () => {
     expect(right({}).settings.deduplication).toBe(false)
   })
 
+  it('keep room for the largest message in an embedded queue', () => {
+    const given = (most: string) => ({ deviceId: 'd', environment: { BACKHAUL_STORE_MAX_BYTES: '1048576', BACKHAUL_MAX_MESSAGE_BYTES: most } })
+    expect(decodeSettings(given('716800'))).toMatchObject({ _tag: 'Right' })
+    expect(decodeSettings(given('2000000'))).toMatchObject({ _tag: 'Left', left: [expect.stringMatching(/^storeMaxBytes: expected room/)] })
+  })
+
   it('have one variable and one flag for each name', () => {
     expect(variableOf('configTopicsExtra')).toBe('BACKHAUL_CONFIG_TOPICS_EXTRA')
     expect(flagOf('configTopicsExtra')).toBe('--config-topics-extra')

@@ -1,0 +1,21 @@
+/** A record that an embedded queue can never keep holds up no other. */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, expect, it } from 'vitest'
+import { createPublisher } from '../../src/pipelines/publisher.js'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'backhaul-never-fits-'))
+})
+afterEach(() => rmSync(folder, { recursive: true, force: true }))
+
+it('a record larger than three quarters of the embedded queue is rejected, and those behind it are accepted', async () => {
+  const { publish, close } = createPublisher({ to: folder, maxBytes: 1024 * 1024, timeoutMs: 5000 })
+  const sizes = [10, 800_000, 2_000_000, 10]
+  const results = await Promise.allSettled(sizes.map((size) => publish({ text: 'x'.repeat(size) })))
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled'])
+  for (const result of [results[1], results[2]]) expect(result).toMatchObject({ reason: { code: 'BACKHAUL_REJECTED', maybeSent: false } })
+  await close()
+}, 20_000)
