@@ -178,6 +178,14 @@ export const embeddedQueue = [
     caughtBy: ['test/unit/segment-record.test.ts', 'is genuine only under its own salt and in its own segment'],
   },
   {
+    name: 'forget to count the segments that went',
+    guarantee: 'The gauge of used bytes is what is on the disk, after kills too.',
+    file: log,
+    find: 'usedBytes = segments.reduce((sum, { length }) => sum + Math.max(length, PAGE_BYTES), 0)',
+    replace: 'usedBytes = Math.max(usedBytes, segments.reduce((sum, { length }) => sum + length, 0))',
+    caughtBy: ['test/faults/kill.test.ts', 'a queue whose process is killed keeps all it accepted'],
+  },
+  {
     name: 'keep 32 bits of a number',
     guarantee: 'Nothing special happens where counters of other programs wrap.',
     file: 'src/connections/segment-record.ts',

@@ -35,6 +35,7 @@ describe('a queue whose numbers pass', () => {
         expected.push([await put(engine, body), body])
       }
       expect(expected.map(([seq]) => seq)).toEqual(expected.map((_, i) => first + i))
+      expect(await pending(engine)).toEqual(expected)
       for (let given = 0; given < 60; ) {
         const entries = await firstValueFrom(engine.next(60 - given))
         entries.forEach(({ seq }, i) => seq !== limit - 1 && seq !== limit && given + i !== 3 && engine.settle(seq))
