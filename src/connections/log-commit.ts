@@ -1,8 +1,8 @@
 /** One batch on its way to the disk: messages, then a mark that tells what was settled by then. */
 import type { Settlements } from './log-reader.js'
 import { WriteFailed, type Segments } from './log-segments.js'
-import type { QueueStats } from './queue-engine.js'
-import { encodeMark, MARK, MESSAGE, RECORD_HEADER_BYTES, writeRecord, type Seal } from './segment-record.js'
+import { QueueFailed, type QueueStats } from './queue-engine.js'
+import { encodeMark, LAST_SEQ, MARK, MESSAGE, RECORD_HEADER_BYTES, writeRecord, type Seal } from './segment-record.js'
 
 export interface Appending {
   readonly body: Uint8Array
@@ -105,6 +105,9 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
     const size = batch.reduce((sum, { bytes }) => sum + bytes, 0)
     await rotate(size)
     await begin()
+    if (segments.nextSeq() + batch.length > LAST_SEQ && batch.length > 0) {
+      throw new QueueFailed('BACKHAUL_QUEUE_IO', 'the embedded queue has used up its numbers: let it drain, then give it a new folder')
+    }
     if (batch.length === 0 && !complete && !settlements.unmarked()) return
     const payload = size - batch.length * RECORD_HEADER_BYTES
     const mark = settlements.mark(complete, batch.length, payload)

@@ -4,12 +4,12 @@ import { join } from 'node:path'
 import type { Segment } from './log-cursor.js'
 import { attempt, placeFile, readStart, type LogFileSystem } from './log-files.js'
 import { QueueFailed } from './queue-engine.js'
-import { decodeSegmentHeader, encodeSegmentHeader, FORMAT_VERSION, SALT_BYTES, sealOf, SEGMENT_HEADER_BYTES } from './segment-record.js'
+import { decodeSegmentHeader, encodeSegmentHeader, FORMAT_VERSION, LAST_SEQ, SALT_BYTES, sealOf, SEGMENT_HEADER_BYTES } from './segment-record.js'
 
 /** Counts a broken place of so many bytes. */
 export type CountDamage = (bytes: number) => void
 
-const SEGMENT = /^(\d{16})\.log$/
+const isSegment = (name: string): boolean => /^\d{16}\.log$/.test(name) && Number(name.slice(0, 16)) <= LAST_SEQ
 
 /**
  * The segments by name, and the salt from whichever copy of it is whole.
@@ -25,7 +25,7 @@ export const readFolder = async (
   for (const name of names) if (name.endsWith('.new')) await attempt(fs.remove(join(folder, name)))
 
   const files = await Promise.all(
-    names.filter((name) => SEGMENT.test(name)).sort().map(async (name) => {
+    names.filter(isSegment).sort().map(async (name) => {
       const { start, size } = await readStart(fs, join(folder, name), SEGMENT_HEADER_BYTES)
       return { name, size, header: decodeSegmentHeader(start) }
     }),

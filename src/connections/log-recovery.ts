@@ -13,6 +13,7 @@ import {
   claimedBytes,
   decodeMark,
   isWhole,
+  LAST_SEQ,
   MARK,
   RECORD_HEADER_BYTES,
   readRecord,
@@ -176,6 +177,7 @@ export const recover = async (fs: LogFileSystem, folder: string): Promise<Recove
       newest.damaged = true
     }
   }
+  next = Math.min(next, LAST_SEQ)
   // The numbers that are passed over are accounted for: a gap that no run explains is a loss.
   const runs = next > nextSeq ? [...known.runs, { from: nextSeq, to: next }] : known.runs
   return { ...known, ...raiseOver(known.floor, tidy(runs, known.floor)), segments, salt, nextSeq: next, ...counts }

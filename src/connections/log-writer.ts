@@ -93,14 +93,17 @@ export const createWriter = (
     return queue.splice(0, count)
   }
 
+  const refusalOf = (error: unknown): QueueFull | QueueFailed => {
+    if (error instanceof QueueFailed) return error
+    if (isDiskFull(error)) return new QueueFull(maxBytes, segments.usedBytes(), { cause: error })
+    return new QueueFailed('BACKHAUL_QUEUE_IO', 'the embedded queue cannot be written: nothing was kept', { cause: error })
+  }
   /** Refuses what waits behind a failed batch too, so that nothing takes effect without what came before it. */
   const refuse = (error: unknown, batch: readonly Waiting[]): void => {
     const all = [...batch, ...queue]
     queue = []
     queuedBytes = 0
-    const refusal = isDiskFull(error)
-      ? new QueueFull(maxBytes, segments.usedBytes(), { cause: error })
-      : new QueueFailed('BACKHAUL_QUEUE_IO', 'the embedded queue cannot be written: nothing was kept', { cause: error })
+    const refusal = refusalOf(error)
     for (const { subscriber } of all) subscriber.error(refusal)
   }
 

@@ -13,6 +13,8 @@ export const SALT_BYTES = 16
 export const SEGMENT_HEADER_BYTES = 32
 export const RECORD_HEADER_BYTES = 24
 export const MAX_HEADERS_BYTES = 0xff_ffff
+/** Six bytes; no message has this one, so that a mark can still follow the last. A million messages a second take nine years. */
+export const LAST_SEQ = 2 ** 48 - 1
 
 /** A message, or a mark: what was settled by the end of a batch. */
 export const MESSAGE = 1

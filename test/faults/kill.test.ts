@@ -36,6 +36,12 @@ afterAll(() => {
   rmSync(folder, { recursive: true, force: true })
 })
 
+/** A file takes up a page at least. */
+const onDisk = (): number =>
+  readdirSync(queue)
+    .filter((name) => name.endsWith('.log'))
+    .reduce((sum, name) => sum + Math.max(statSync(join(queue, name)).size, 4096), 0)
+
 const refusal = (): Promise<unknown> =>
   firstValueFrom(openSegmentLog(queue, { maxBytes: 2 ** 30 }).pipe(timeout(1000))).then(() => undefined, (error: unknown) => error)
 
@@ -62,6 +68,8 @@ it('a queue whose process is killed keeps all it accepted, repeats no more than 
     expect([...accepted!].filter((id) => !settled!.has(id) && !there.has(id))).toEqual([])
     expect(left.filter((id) => settled!.has(id)).length).toBeLessThanOrEqual(window)
     expect(log.stats()).toMatchObject({ damagedRecords: 0, lostMessages: 0 })
+    // The gauge is what is on the disk, however often it was killed.
+    expect(log.stats().usedBytes).toBe(onDisk())
     await lastValueFrom(log.close(), { defaultValue: undefined })
     expect(accepted!.size).toBeGreaterThan((round + 1) * 200)
   }

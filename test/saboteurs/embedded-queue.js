@@ -5,6 +5,7 @@ const unit = (title) => ['test/unit/segment-log.test.ts', title]
 const contract = (title) => ['test/contract/ends.test.ts', `the contract of a source: embedded queue ${title}`]
 
 const lostFile = (title) => ['test/unit/lost-file.test.ts', title]
+const limits = (title) => ['test/unit/sequence-limits.test.ts', title]
 const golden = (title) => ['test/contract/golden-spool.test.ts', title]
 const calls = (title) => ['test/faults/syscalls.test.ts', title]
 
@@ -175,6 +176,30 @@ export const embeddedQueue = [
     find: 'const seed = crc32(name, crc32(salt))',
     replace: 'const seed = crc32(name) * 0 + salt.length * 0',
     caughtBy: ['test/unit/segment-record.test.ts', 'is genuine only under its own salt and in its own segment'],
+  },
+  {
+    name: 'forget to count the segments that went',
+    guarantee: 'The gauge of used bytes is what is on the disk, after kills too.',
+    file: log,
+    find: 'usedBytes = segments.reduce((sum, { length }) => sum + Math.max(length, PAGE_BYTES), 0)',
+    replace: 'usedBytes = Math.max(usedBytes, segments.reduce((sum, { length }) => sum + length, 0))',
+    caughtBy: ['test/faults/kill.test.ts', 'a queue whose process is killed keeps all it accepted'],
+  },
+  {
+    name: 'keep 32 bits of a number',
+    guarantee: 'Nothing special happens where counters of other programs wrap.',
+    file: 'src/connections/segment-record.ts',
+    find: 'bytes.readUInt16BE(at + 18) * 0x1_0000_0000 + ',
+    replace: '',
+    caughtBy: limits('2^32 keeps order'),
+  },
+  {
+    name: 'write on behind the last number',
+    guarantee: 'A queue that has used up its numbers says so.',
+    file: log,
+    find: 'segments.nextSeq() + batch.length > LAST_SEQ',
+    replace: 'segments.nextSeq() > 2 * LAST_SEQ',
+    caughtBy: limits('says so, keeps what it has'),
   },
   {
     name: 'change the format and keep its number',
