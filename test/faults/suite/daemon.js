@@ -31,7 +31,7 @@ export const makeDaemon = async ({ dist, folder, settings }) => {
 
   const get = async (path) => {
     try {
-      return await fetch(`${url}${path}`, { signal: AbortSignal.timeout(2000) })
+      return await fetch(`${url}${path}`, { signal: AbortSignal.timeout(5000) })
     } catch {
       return undefined
     }
