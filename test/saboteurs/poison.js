@@ -59,6 +59,14 @@ export const poison = [
     caughtBy: ['test/contract/pulsar-garbage.test.ts', 'on a subscription ends its connection'],
   },
   {
+    name: 'believe anybody at the management API’s address',
+    guarantee: 'A queue has no alarm only when somebody who knows said so.',
+    file: 'src/connections/queue-management.ts',
+    find: 'E.isLeft(decoded) || decoded.right.name !== queue',
+    replace: 'E.isLeft(decoded)',
+    caughtBy: ['test/contract/management-garbage.test.ts', 'an answer {"name":"other"}'],
+  },
+  {
     name: 'wire: take at the door what no queue carries',
     guarantee: 'The door accepts nothing that would hold up the road.',
     file: 'src/sources/http.ts',
