@@ -67,6 +67,14 @@ export const poison = [
     caughtBy: ['test/contract/management-garbage.test.ts', 'an answer {"name":"other"}'],
   },
   {
+    name: 'read the queue that the copies go to',
+    guarantee: 'Nobody but the forwarder takes messages from the queue.',
+    file: 'src/settings.ts',
+    find: '.includes(settings.queue)',
+    replace: '.includes(`not ${settings.queue}`)',
+    caughtBy: ['test/unit/settings.test.ts', 'take no queue that RabbitMQ cannot have, and none that the copies have'],
+  },
+  {
     name: 'wire: take at the door what no queue carries',
     guarantee: 'The door accepts nothing that would hold up the road.',
     file: 'src/sources/http.ts',
