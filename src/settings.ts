@@ -72,7 +72,9 @@ const fields = {
   timeZone: t.union([t.undefined, zone], zone.name),
   amqpUrl: addresses('amqp:', 'amqps:'),
   amqpManagementUrl: t.union([t.undefined, address('http:', 'https:')], url('http:', 'https:').expected),
-  queue: text('a queue name of 1 to 200 characters', /^[^\s]{1,200}$/),
+  queue: reads('a queue name of 1 to 200 bytes, without white space, that does not begin with amq.', (raw) =>
+    typeof raw === 'string' && /^(?!amq\.)[^\s]+$/.test(raw) && Buffer.byteLength(raw) <= 200 ? raw : undefined,
+  ),
   queueType: oneOf('auto', 'classic', 'quorum'),
   pulsarUrl: t.union([t.undefined, address('ws:', 'wss:', 'pulsar:', 'pulsar+ssl:')], url('ws:', 'wss:', 'pulsar:', 'pulsar+ssl:').expected),
   pulsarToken: t.union([t.undefined, text('a token', /^\S+$/)], 'a token'),
@@ -189,6 +191,9 @@ const fromFile = (file: unknown): { values: Record<string, unknown>; errors: rea
   return { values: { ...file }, errors: unknown.map((key) => `configuration file: unknown setting ${key}`) }
 }
 
+/** The queues of the copies in RabbitMQ. */
+export const copyQueues = { websocket: 'websocketQueue', udp: 'UDPQueue' } as const
+
 const loopback = /^(localhost|127(\.\d{1,3}){3}|\[?::1\]?)$/
 const together = (settings: Settings): readonly string[] => [
   ...(loopback.test(settings.httpHost) || settings.httpToken !== undefined
@@ -197,6 +202,9 @@ const together = (settings: Settings): readonly string[] => [
   ...(settings.amqpUrl.length > 0 || ['ingest', 'forward', 'broadcast'].every((role) => settings.roles.includes(role as Role))
     ? []
     : ['roles: expected ingest, forward and broadcast together, for without an amqpUrl they share the embedded queue']),
+  ...(Object.values<string>(copyQueues).includes(settings.queue)
+    ? ['queue: expected another name: that one is the queue of the copies, and whoever reads them would take messages away from Pulsar']
+    : []),
   ...(settings.maxMessageBytes + maxPropertiesBytes <= 0.75 * settings.storeMaxBytes
     ? []
     : ['storeMaxBytes: expected room for more than the largest message (maxMessageBytes): it would never fit, and hold up all behind it']),

@@ -1,3 +1,5 @@
+import * as E from 'fp-ts/lib/Either.js'
+import * as t from 'io-ts'
 import { defer, finalize, forkJoin, map, timeout } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { Arguments, Policies } from '../queue-problems.js'
@@ -7,16 +9,18 @@ import type { AskPolicies, NamedQueue } from './queue-policies.js'
 
 const httpMs = 5_000
 
-interface ManagedQueue {
-  readonly policy?: string | null
-  readonly operator_policy?: string | null
-  readonly effective_policy_definition?: Arguments | readonly unknown[] | null
-}
+const policyName = t.union([t.string, t.null])
+const ManagedQueue = t.intersection([
+  t.type({ name: t.string }),
+  t.partial({ policy: policyName, operator_policy: policyName, effective_policy_definition: t.union([t.null, t.UnknownArray, t.UnknownRecord]) }),
+])
 
-/** `None` is an empty list there. */
-const managed = (text: string): Policies => {
-  const { policy, operator_policy: operator, effective_policy_definition: effective } = JSON.parse(text) as ManagedQueue
-  const definition = effective === undefined || effective === null || Array.isArray(effective) ? {} : (effective as Arguments)
+/** `None` is an empty list there. An answer about anything else than this queue says nothing of its policies. */
+const managed = (queue: string, text: string): Policies => {
+  const decoded = ManagedQueue.decode(JSON.parse(text))
+  if (E.isLeft(decoded) || decoded.right.name !== queue) throw new Error(`what answers at the address of the management API does not speak of ${queue}`)
+  const { policy, operator_policy: operator, effective_policy_definition: effective = null } = decoded.right
+  const definition = effective === null || Array.isArray(effective) ? {} : (effective as Arguments)
   return { definition, names: [policy, operator].flatMap((name) => (name ? [name] : [])) }
 }
 
@@ -35,7 +39,7 @@ export const policiesByManagement =
           map(({ status, text }) => {
             if (status === 401) throw new Error('the management API refused the user (401): it needs the tag management, and rights on the virtual host')
             if (status !== 200) throw new Error(`the management API answered ${status}`)
-            return managed(text)
+            return managed(queue, text)
           }),
         )
       return forkJoin(queues.map(ask)).pipe(

@@ -14,6 +14,7 @@ import { pulsarSink } from '../sinks/pulsar.js'
 import { topicLogSink } from '../sinks/topic-log.js'
 import { udpSink } from '../sinks/udp.js'
 import type { Stream } from '../sinks/websocket.js'
+import { copyQueues } from '../settings.js'
 import type { Settings } from '../settings.js'
 import { broadcast } from './broadcast.js'
 import type { Copy } from './forward.js'
@@ -34,8 +35,6 @@ export interface Queues {
 export const allQueues = ({ main, dead, websocket, udp }: Queues): readonly Queue[] =>
   [main, dead, websocket, udp].filter((queue) => queue !== undefined)
 
-const websocketQueue = 'websocketQueue'
-const udpQueue = 'UDPQueue'
 /** A copy that nobody reads must never fill the broker: copy queues that we make drop their oldest. */
 const bounded = { 'x-max-length-bytes': 64 * 1024 * 1024, 'x-overflow': 'drop-head' }
 
@@ -66,8 +65,8 @@ export const queuesOf = (settings: Settings, books: Books, log: Log, httpAddress
   return {
     main: spooled(make(queue, 'rabbitmq'), 'queue', 'spool'),
     dead: spooled(make(`${queue}.dead`, 'rabbitmq-dead-letters'), 'dead-letters', 'dead'),
-    ...(websocket ? { websocket: make(websocketQueue, 'websocket-copy', bounded) } : {}),
-    ...(udp.length > 0 ? { udp: make(udpQueue, 'udp-copy', bounded) } : {}),
+    ...(websocket ? { websocket: make(copyQueues.websocket, 'websocket-copy', bounded) } : {}),
+    ...(udp.length > 0 ? { udp: make(copyQueues.udp, 'udp-copy', bounded) } : {}),
   }
 }
 

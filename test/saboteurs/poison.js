@@ -59,6 +59,22 @@ export const poison = [
     caughtBy: ['test/contract/pulsar-garbage.test.ts', 'on a subscription ends its connection'],
   },
   {
+    name: 'believe anybody at the management API’s address',
+    guarantee: 'A queue has no alarm only when somebody who knows said so.',
+    file: 'src/connections/queue-management.ts',
+    find: 'E.isLeft(decoded) || decoded.right.name !== queue',
+    replace: 'E.isLeft(decoded)',
+    caughtBy: ['test/contract/management-garbage.test.ts', 'an answer {"name":"other"}'],
+  },
+  {
+    name: 'read the queue that the copies go to',
+    guarantee: 'Nobody but the forwarder takes messages from the queue.',
+    file: 'src/settings.ts',
+    find: '.includes(settings.queue)',
+    replace: '.includes(`not ${settings.queue}`)',
+    caughtBy: ['test/unit/settings.test.ts', 'take no queue that RabbitMQ cannot have, and none that the copies have'],
+  },
+  {
     name: 'wire: take at the door what no queue carries',
     guarantee: 'The door accepts nothing that would hold up the road.',
     file: 'src/sources/http.ts',

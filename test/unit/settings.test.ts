@@ -126,6 +126,13 @@ describe('settings', () => {
     expect(right({}).settings.deduplication).toBe(false)
   })
 
+  it('take no queue that RabbitMQ cannot have, and none that the copies have', () => {
+    const left = (queue: string) => decodeSettings({ deviceId: 'd', environment: { BACKHAUL_AMQP_URL: 'amqp://h', BACKHAUL_QUEUE: queue } })
+    for (const queue of ['é'.repeat(150), 'amq.own', 'websocketQueue', 'UDPQueue'])
+      expect(left(queue), queue).toMatchObject({ _tag: 'Left', left: [expect.stringMatching(/^queue: expected/)] })
+    expect(left('é'.repeat(100))).toMatchObject({ _tag: 'Right' })
+  })
+
   it('keep room for the largest message in an embedded queue', () => {
     const given = (most: string) => ({ deviceId: 'd', environment: { BACKHAUL_STORE_MAX_BYTES: '1048576', BACKHAUL_MAX_MESSAGE_BYTES: most } })
     expect(decodeSettings(given('716800'))).toMatchObject({ _tag: 'Right' })
