@@ -64,7 +64,7 @@ export const createCommits = (segments: Segments, settlements: Settlements, segm
   }
 
   const look: Commits['look'] = async () => {
-    if (await segments.isThere()) return void (lost = false)
+    if (segments.isThere()) return void (lost = false)
     if (!lost) lostFiles += 1
     lost = true
     try {

@@ -10,7 +10,7 @@ export interface LogFile {
   readonly truncate: (length: number) => Promise<void>
   readonly size: () => Promise<number>
   /** Whether the path names this very file, and it is at least so long. */
-  readonly isAt: (path: string, length: number) => Promise<boolean>
+  readonly isAt: (path: string, length: number) => boolean
   readonly close: () => Promise<void>
 }
 
@@ -43,13 +43,16 @@ export const nodeFileSystem: LogFileSystem = {
       sync: () => file.datasync(),
       truncate: (length) => file.truncate(length),
       size: async () => (await file.stat()).size,
-      isAt: (at, length) =>
-        new Promise((resolve) => {
-          // It is open, so the kernel has its name in memory: no disk is asked, and another thread would take longer.
+      isAt: (at, length) => {
+        // It is open, so the kernel has its name in memory: no disk is asked, and another thread would take longer.
+        try {
           own ??= fstatSync(file.fd, { bigint: true })
-          const there = statSync(at, { bigint: true, throwIfNoEntry: false })
-          resolve(there !== undefined && there.ino === own.ino && there.dev === own.dev && there.size >= length)
-        }),
+          const there = statSync(at, { bigint: true })
+          return there.ino === own.ino && there.dev === own.dev && there.size >= length
+        } catch {
+          return false
+        }
+      },
       close: () => file.close(),
     }
   },

@@ -28,7 +28,7 @@ export interface Segments {
   readonly append: (image: Buffer) => Promise<void>
   readonly grow: (image: Buffer) => void
   /** Whether the growing file is still where it was put, and whole; true when none grows. */
-  readonly isThere: () => Promise<boolean>
+  readonly isThere: () => boolean
   /**
    * Writes the growing file anew under its name, from what is open and what is in memory, and
    * retires it. **Fails** when that cannot be done: then it goes on growing.
@@ -120,7 +120,7 @@ export const createSegments = (fs: LogFileSystem, folder: string, found: Recover
     measure()
   }
 
-  const isThere: Segments['isThere'] = async () => active === undefined || (await active.file!.isAt(active.path, active.length).catch(() => false))
+  const isThere: Segments['isThere'] = () => active === undefined || active.file!.isAt(active.path, active.length)
 
   const mend: Segments['mend'] = async () => {
     const { path, length, file } = active!

@@ -60,7 +60,7 @@ export const embeddedQueue = [
     name: 'trust the name of the growing file',
     guarantee: 'What is accepted after somebody took the growing file away is on the disk, and what was accepted before is written again.',
     file: log,
-    find: 'if (await segments.isThere()) return',
+    find: 'if (segments.isThere()) return',
     replace: 'if (segments) return',
     caughtBy: lostFile('removed takes nothing with it'),
   },

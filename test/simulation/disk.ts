@@ -165,11 +165,10 @@ export const simulatedDisk = ({ random, trace, point }: Ground): Disk => {
         return nothing
       }),
     size: () => operation(owner, quick(), () => () => inode.size),
-    isAt: (path, length) =>
-      operation(owner, 0, () => {
-        const [parent, name] = split(path)
-        return () => folders.get(parent)?.names.get(name) === inode && inode.size >= length
-      }),
+    isAt: (path, length) => {
+      const [parent, name] = split(path)
+      return folders.get(parent)?.names.get(name) === inode && inode.size >= length
+    },
     close: () => operation(owner, 0, () => nothing),
   })
 

@@ -120,7 +120,7 @@ export const keepsNothingWithYes = {
 export const trustsItsName = {
   name: 'does not look whether its file is still there',
   file: 'connections/log-commit.js',
-  find: 'if (await segments.isThere())',
+  find: 'if (segments.isThere())',
   replace: 'if (true)',
 }
 export const syncsInTheLoop = {
