@@ -1,6 +1,7 @@
 /** The local topic log on a disk that takes less than it was given, as a nearly full one does. */
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import type { FileHandle, open as openFile } from 'node:fs/promises'
+import type * as promises from 'node:fs/promises'
+import type { FileHandle } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { from, lastValueFrom, map, toArray } from 'rxjs'
@@ -11,8 +12,8 @@ import { topicLogSink } from '../../src/sinks/topic-log.js'
 
 const disk = vi.hoisted(() => ({ short: 0, full: 0 }))
 vi.mock('node:fs/promises', async (original) => {
-  const real = await original<{ open: typeof openFile }>()
-  const open: typeof openFile = async (...options) => {
+  const real = await original<typeof promises>()
+  const open: typeof real.open = async (...options) => {
     const file = await real.open(...options)
     const write = file.write.bind(file) as (bytes: Buffer, offset: number, length: number, position: number) => ReturnType<FileHandle['write']>
     const limited = async (bytes: Buffer, offset: number, length: number, position: number): Promise<unknown> => {

@@ -91,6 +91,7 @@ export const poison = [
     find: "if (reason !== undefined) return throwError(() => new Rejection(reason, 'http'))",
     replace: "if (reason === 'never') return throwError(() => new Rejection(reason, 'http'))",
     caughtBy: wire('is refused by a publisher to http://, for a property that no header carries'),
+    dist: true,
     wire: true,
   },
 ]
