@@ -1,5 +1,6 @@
 import { Counter, Gauge, Registry } from 'prom-client'
 import type { Books } from './books.js'
+import type { QueueStats } from './connections/queue-engine.js'
 import { alarmKinds } from './queue-problems.js'
 
 /** Numbers that are asked for when somebody looks. */
@@ -7,6 +8,8 @@ export interface Depths {
   /** Messages in each queue, those outside with its reader included; a queue that cannot be asked is left out. */
   readonly queued: () => Promise<readonly { queue: string; messages: number }[]>
   readonly spooled: () => number
+  /** The embedded queues that are open. */
+  readonly stores: () => readonly { readonly store: string; readonly stats: QueueStats }[]
   readonly streamClients: () => number
   readonly streamClientsCut: () => number
 }
@@ -34,6 +37,18 @@ export const metrics = (books: Books, depths: Depths): { contentType: string; te
       collect() {
         this.reset()
         for (const [pipeline, counts] of books.pipelines) this.inc({ pipeline }, counts[count])
+      },
+    })
+  }
+  const perStore = (kind: typeof Counter | typeof Gauge, name: string, help: string, count: keyof QueueStats): void => {
+    new kind({
+      name,
+      help,
+      labelNames: ['store'],
+      registers: [registry],
+      collect() {
+        this.reset()
+        for (const { store, stats } of depths.stores()) this.inc({ store }, stats[count])
       },
     })
   }
@@ -121,6 +136,12 @@ export const metrics = (books: Books, depths: Depths): { contentType: string; te
       this.set(depths.spooled())
     },
   })
+  perStore(Counter, 'backhaul_store_lost_messages_total', 'Messages of an embedded queue that damage on the disk took', 'lostMessages')
+  perStore(Counter, 'backhaul_store_damaged_places_total', 'Places of an embedded queue with broken bytes, or with messages missing', 'damagedRecords')
+  perStore(Counter, 'backhaul_store_lost_files_total', 'Times that the growing file of an embedded queue was taken away', 'lostFiles')
+  perStore(Counter, 'backhaul_store_write_errors_total', 'Failed writes of an embedded queue: each refused its batch', 'writeErrors')
+  perStore(Counter, 'backhaul_store_sync_errors_total', 'Failed syncs of an embedded queue: each refused its batch', 'syncErrors')
+  perStore(Gauge, 'backhaul_store_bytes', 'What an embedded queue takes up on the disk', 'usedBytes')
   new Gauge({
     name: 'backhaul_stream_clients',
     help: 'WebSocket clients that are connected',

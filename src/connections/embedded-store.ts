@@ -1,5 +1,5 @@
 import { map, Observable, ReplaySubject, share, startWith, Subject, switchMap, tap } from 'rxjs'
-import type { QueueEngine } from './queue-engine.js'
+import type { QueueEngine, QueueStats } from './queue-engine.js'
 import { openSegmentLog } from './segment-log.js'
 import type { SegmentLogOptions } from './segment-log.js'
 
@@ -8,6 +8,8 @@ export interface EmbeddedStore {
   readonly engine: Observable<QueueEngine>
   /** How many were appended and not settled: the present number once it is open, then at each change. */
   readonly depth: Observable<number>
+  /** What it counts now; undefined until it is open. Once closed, what it counted last. */
+  readonly stats: () => QueueStats | undefined
   /** Completes once it has been closed: everything is synced, and the folder is free. */
   readonly closed: Observable<never>
 }
@@ -20,6 +22,7 @@ export interface EmbeddedStore {
 export const embeddedStore = (folder: string, options: SegmentLogOptions): EmbeddedStore => {
   const closed = new ReplaySubject<never>(1)
   const changes = new Subject<void>()
+  let stats: () => QueueStats | undefined = () => undefined
   const changed = (): void => changes.next()
   const told = ({ append, settle: remove, purge, ...others }: QueueEngine): QueueEngine => ({
     ...others,
@@ -40,6 +43,7 @@ export const embeddedStore = (folder: string, options: SegmentLogOptions): Embed
       next: (opened) => {
         if (subscriber.closed) return close(opened)
         engine = opened
+        stats = opened.stats
         subscriber.next(told(opened))
       },
       error: (error: unknown) => {
@@ -50,5 +54,5 @@ export const embeddedStore = (folder: string, options: SegmentLogOptions): Embed
     return () => engine !== undefined && close(engine)
   }).pipe(share({ connector: () => new ReplaySubject(1), resetOnRefCountZero: true }))
   const depth = engine.pipe(switchMap(({ stats }) => changes.pipe(startWith(undefined), map(() => stats().depth))))
-  return { engine, depth, closed }
+  return { engine, depth, stats: () => stats(), closed }
 }

@@ -28,6 +28,7 @@ import type { Queues } from './parts.js'
 import type { Ports } from './ports.js'
 import type { Queue } from './queue.js'
 import { watchQueues } from './watch-queues.js'
+import { watchStores } from './watch-stores.js'
 
 /** How long, after a stop, what is out may take: then it is released. */
 const drainMs = 3500
@@ -172,5 +173,6 @@ export const daemon = (settings: Settings, parts: DaemonParts): Observable<Liste
     const copies = queues.websocket !== undefined || queues.udp !== undefined
     const depths = copies ? interval(depthMs).pipe(switchMap(ask), ignoreElements()) : NEVER
     const watched = watchQueues(settings, { books, log, ports })
-    return merge(merge(listening, depths, watched).pipe(takeUntil(over)), pipelines.pipe(tap({ complete: () => over.next() })))
+    const stores = watchStores(allQueues(queues).flatMap(({ store }) => store ?? []), log)
+    return merge(merge(listening, depths, watched, stores).pipe(takeUntil(over)), pipelines.pipe(tap({ complete: () => over.next() })))
   })

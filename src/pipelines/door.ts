@@ -84,6 +84,11 @@ export const door = (settings: Settings, { stop, books, queues, depths, intake, 
       },
       // What waits in the dead letters' spool is counted as dead-lettered.
       spooled: () => queues.find(({ name }) => name === settings.queue)?.spool?.depth() ?? 0,
+      stores: () =>
+        queues.flatMap(({ store }) => {
+          const stats = store?.stats()
+          return store === undefined || stats === undefined ? [] : [{ store: store.name, stats }]
+        }),
       streamClients: () => live.clients() + tail.clients(),
       streamClientsCut: () => live.cut() + tail.cut(),
     }),

@@ -1,3 +1,4 @@
+import { basename } from 'node:path'
 import { catchError, defer, map, of, switchMap, take, tap, timeout } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { AmqpState } from '../connections/amqp-queue.js'
@@ -6,6 +7,7 @@ import type { AmqpReader } from '../connections/amqp-reader.js'
 import { amqpWriter } from '../connections/amqp-writer.js'
 import { embeddedStore } from '../connections/embedded-store.js'
 import type { OpenAmqp } from '../connections/amqp-port.js'
+import type { QueueStats } from '../connections/queue-engine.js'
 import { spill } from '../connections/spill.js'
 import type { SpillState } from '../connections/spill.js'
 import type { Connection, Receipt, Sink, Source } from '../delivery.js'
@@ -39,7 +41,17 @@ export interface Queue {
   /** Removes everything that waits, and emits how many. */
   readonly purge: () => Observable<number>
   readonly spool?: QueueSpool
+  /** The folder of this process that it keeps messages in: its own, or its spool's. */
+  readonly store?: Store
   readonly inside: Inside
+}
+
+/** An embedded queue, as whoever looks after its disk sees it. */
+export interface Store {
+  /** The folder's. */
+  readonly name: string
+  /** Undefined until it is open. */
+  readonly stats: () => QueueStats | undefined
 }
 
 /** What stands in for a queue of RabbitMQ while that is away. */
@@ -102,7 +114,7 @@ export const embeddedQueue = (
   httpAddress?: string,
   { disk }: Ports = {},
 ): Queue => {
-  const { engine } = embeddedStore(folder, { maxBytes, ...disk, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  const { engine, stats } = embeddedStore(folder, { maxBytes, ...disk, ...(httpAddress === undefined ? {} : { httpAddress }) })
   // Told like a RabbitMQ that blocks its publishers: the door refuses, until what it holds already has gone in.
   const states = { error: (error: Error) => onState({ kind: 'blocked', reason: error.message }), complete: () => onState({ kind: 'unblocked' }) }
   const appender = engine.pipe(
@@ -125,6 +137,7 @@ export const embeddedQueue = (
         take(1),
         switchMap(({ purge }) => purge()),
       ),
+    store: { name: basename(folder), stats },
     inside: embeddedInside(engine),
   }
 }
@@ -135,7 +148,7 @@ export const withSpool = (
   { folder, maxBytes, window, confirmMs, onState, counts, httpAddress }: SpoolSettings,
   { disk }: Ports = {},
 ): Queue => {
-  const { engine, depth } = embeddedStore(folder, { maxBytes, ...disk, ...(httpAddress === undefined ? {} : { httpAddress }) })
+  const { engine, depth, stats } = embeddedStore(folder, { maxBytes, ...disk, ...(httpAddress === undefined ? {} : { httpAddress }) })
   let spooled = 0
   const spool = { connection: embeddedQueueWriter(engine), depth: depth.pipe(tap((now) => (spooled = now))) }
   const connection = spill(queue.connection, spool, { confirmMs, holdBelow: window, onState })
@@ -143,6 +156,7 @@ export const withSpool = (
     ...queue,
     connection,
     sink: rabbitmqSink(connection, { window }),
+    store: { name: basename(folder), stats },
     spool: {
       direct: queue.connection,
       drain: defer(() => embeddedQueueSource(engine, { window, counts }).pipe(rabbitmqSink(queue.connection, { window }))),

@@ -12,6 +12,14 @@ const calls = (title) => ['test/faults/syscalls.test.ts', title]
 /** @type {readonly import('./list.js').Saboteur[]} */
 export const embeddedQueue = [
   {
+    name: 'damage on the disk: keep it to oneself',
+    guarantee: 'Damage on the disk is told in the log, within a second, once for each change.',
+    file: 'src/pipelines/watch-stores.ts',
+    find: 'now[count] > (told.get(key) ?? 0)',
+    replace: 'now[count] < (told.get(key) ?? 0)',
+    caughtBy: ['test/marbles/watch-stores.test.ts', 'tells a change within a second, once'],
+  },
+  {
     name: 'system calls: yes before the write',
     guarantee: 'Whichever system call is the last one, what was accepted is there.',
     file: log,
