@@ -7,10 +7,17 @@ export interface Readiness {
   readonly reasons: readonly string[]
 }
 
+/** What one thing hangs on: its links, all of them, and a pipeline that must not be silent for longer. */
+export interface Road {
+  /** The first is the one that answers. */
+  readonly links: readonly [string, ...string[]]
+  readonly pipeline: string
+  readonly patienceMs: number
+}
+
 export interface HealthSettings {
-  /** The link and the pipeline on which acceptance hangs. */
-  readonly accepts?: { readonly link: string; readonly pipeline: string; readonly patienceMs: number }
-  readonly delivers?: { readonly link: string; readonly pipeline: string; readonly patienceMs: number }
+  readonly accepts?: Road
+  readonly delivers?: Road
 }
 
 const answered = ({ accepted, rejected }: Counts): number => accepted + rejected
@@ -36,13 +43,17 @@ export const health = (books: Books, settings: HealthSettings): { tick: (now: nu
     }
   }
   const readiness = (now: number): Readiness => {
-    const reasons = roads.flatMap(({ link: name, pipeline, patienceMs }) => {
+    const away = (name: string): readonly string[] => {
       const link = books.links.get(name)
+      if (link?.state === 'connected') return []
+      return [`${name}: ${link?.state ?? 'waiting'} for ${Math.round((now - (link?.since ?? books.startedAt)) / 1000)} s (${link?.reason ?? 'not connected yet'})`]
+    }
+    const reasons = roads.flatMap(({ links, pipeline, patienceMs }) => {
+      const lost = links.flatMap(away)
+      if (lost.length > 0) return lost
       const silentMs = now - (seen.get(pipeline)?.since ?? now)
       const unsettled = books.pipelines.get(pipeline)?.unsettled ?? 0
-      if (link === undefined || link.state !== 'connected')
-        return [`${name}: ${link?.state ?? 'waiting'} for ${Math.round((now - (link?.since ?? books.startedAt)) / 1000)} s (${link?.reason ?? 'not connected yet'})`]
-      return silentMs > patienceMs ? [`${name}: ${unsettled} out, no answer for ${Math.round(silentMs / 1000)} s`] : []
+      return silentMs > patienceMs ? [`${links[0]}: ${unsettled} out, no answer for ${Math.round(silentMs / 1000)} s`] : []
     })
     // What drops messages behind our back stands in the way of both roads.
     const alarms = roads.length === 0 ? [] : queueAlarms(books)

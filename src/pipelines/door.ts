@@ -8,6 +8,7 @@ import type { UpgradeRoute } from '../connections/http-server.js'
 import { webSocketServer } from '../connections/web-socket.js'
 import type { SocketServer } from '../connections/web-socket.js'
 import { health } from '../health.js'
+import type { Road } from '../health.js'
 import type { Message } from '../message.js'
 import { metrics } from '../metrics.js'
 import { enrich } from '../operators/enrich.js'
@@ -65,9 +66,10 @@ const ingestOf = (settings: Settings, stopping: () => boolean, books: Books, int
 export const door = (settings: Settings, { stop, books, queues, depths, intake, live, tail, dead, ports = {} }: DoorParts): Observable<Listening> => {
   const { roles, confirmTimeoutMs, patienceMs, httpHost: host, httpPort: port, httpToken, httpOrigins: origins, maxBodyBytes } = settings
   let stopping = false
-  const accepts = { link: 'queue', pipeline: 'ingest', patienceMs: 2 * confirmTimeoutMs }
+  const accepts: Road = { links: ['queue'], pipeline: 'ingest', patienceMs: 2 * confirmTimeoutMs }
   const far = settings.pulsarUrl === undefined ? 'topic-log' : 'pulsar'
-  const delivers = { link: far, pipeline: 'forward', patienceMs: Math.min(patienceMs, forwardSilenceMs) }
+  const consumes = settings.amqpUrl.length > 0 ? ['rabbitmq-consume'] : []
+  const delivers: Road = { links: [far, ...consumes], pipeline: 'forward', patienceMs: Math.min(patienceMs, forwardSilenceMs) }
   const accepting = health(books, roles.includes('ingest') ? { accepts } : {})
   const delivering = health(books, roles.includes('forward') ? { delivers } : {})
   const folder = join(settings.dataDir, 'configuration')

@@ -389,7 +389,10 @@ describe('health and metrics', () => {
     const { status, text } = await away.ask('/readyz')
     expect([status, JSON.parse(text)]).toEqual([
       503,
-      { accept: { ready: false, reasons: [expect.stringMatching(/^queue: lost for \d+ s \(.* holds \d+ of at most 1048576 bytes.*\)$/) as string] }, deliver: { ready: true, reasons: [] } },
+      {
+        accept: { ready: false, reasons: [expect.stringMatching(/^queue: lost for \d+ s \(.* holds \d+ of at most 1048576 bytes.*\)$/) as string] },
+        deliver: { ready: false, reasons: [expect.stringMatching(/^rabbitmq-consume: lost for \d+ s \(/) as string] },
+      },
     ])
   })
   it('/metrics is Prometheus text', async () => {

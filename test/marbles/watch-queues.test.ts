@@ -19,7 +19,7 @@ const missing: InspectedQueue = { kind: 'missing', queue: 'publicQueue' }
 const inspection = (...queues: readonly InspectedQueue[]): Inspection => ({ serverVersion: '3.10.8', queues })
 
 afterEach(() => vi.restoreAllMocks())
-const roads = (books: Books) => health(books, { accepts: { link: 'rabbitmq', pipeline: 'ingest', patienceMs: 1 } })
+const roads = (books: Books) => health(books, { accepts: { links: ['rabbitmq'], pipeline: 'ingest', patienceMs: 1 } })
 
 interface Seen {
   /** When each look began, in seconds. */

@@ -8,6 +8,15 @@ const line = (title) => ['test/marbles/intake.test.ts', title]
 /** @type {readonly import('./list.js').Saboteur[]} */
 export const http = [
   {
+    name: 'be ready to deliver without a queue to read',
+    guarantee: 'While RabbitMQ is away nothing is delivered, and readiness says so.',
+    file: 'src/pipelines/door.ts',
+    find: '[far, ...consumes]',
+    replace: '[far]',
+    caughtBy: daemon('/readyz is 503 with a reason for each that cannot be'),
+    dist: true,
+  },
+  {
     name: 'say 202 when it is only taken',
     guarantee: 'A 2xx reply comes when the queue has the message, never earlier.',
     file: source,

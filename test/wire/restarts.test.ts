@@ -81,7 +81,9 @@ describeFaults('brokers that start late, die and come back', (own) => {
       return reply.status === 202 && reply
     })
     expect(await booksOf(it, queue)).toMatchObject({ accepted: 1, spooled: 1, delivered: 0 })
-    expect((await it.get('/readyz')).status, 'it accepts, and cannot deliver').toBe(503)
+    const readiness = await it.get('/readyz')
+    expect(readiness.status, 'it accepts, and cannot deliver').toBe(503)
+    expect(await readiness.json()).toMatchObject({ accept: { ready: true }, deliver: { ready: false, reasons: [/^pulsar: /, /^rabbitmq-consume: /].map((reason) => expect.stringMatching(reason) as string) } })
     await own.start()
     await ready(it)
     const { doubled, books } = await judge(it, queue, topic, [early.body.id as string])
