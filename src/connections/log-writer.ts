@@ -146,7 +146,7 @@ export const createWriter = (
   const append: QueueEngine['append'] = (body, headers = NONE) =>
     new Observable((subscriber) => {
       if (closed) return subscriber.error(closedError())
-      if (headers.length > MAX_HEADERS_BYTES) return subscriber.error(new RangeError('headers of 16 MiB or more'))
+      if (headers.length > MAX_HEADERS_BYTES) return subscriber.error(new Rejection('headers of 16 MiB or more', 'embedded-queue'))
       const bytes = RECORD_HEADER_BYTES + body.length + headers.length
       if (bytes > maxBytes * LARGEST) return subscriber.error(new Rejection(`larger than three quarters of the ${maxBytes} bytes of the embedded queue`, 'embedded-queue'))
       const usedBytes = segments.usedBytes() + queuedBytes

@@ -2,7 +2,10 @@
 import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { firstValueFrom, lastValueFrom } from 'rxjs'
 import { afterEach, beforeEach, expect, it } from 'vitest'
+import { openSegmentLog } from '../../src/connections/segment-log.js'
+import { Rejection } from '../../src/delivery.js'
 import { createPublisher } from '../../src/pipelines/publisher.js'
 
 let folder: string
@@ -19,3 +22,9 @@ it('a record larger than three quarters of the embedded queue is rejected, and t
   for (const result of [results[1], results[2]]) expect(result).toMatchObject({ reason: { code: 'BACKHAUL_REJECTED', maybeSent: false } })
   await close()
 }, 20_000)
+
+it('headers that no record can hold are rejected, and not tried again for ever', async () => {
+  const log = await firstValueFrom(openSegmentLog(folder, { maxBytes: 2 ** 30 }))
+  await expect(lastValueFrom(log.append(Buffer.from('{}'), Buffer.alloc(2 ** 24)))).rejects.toBeInstanceOf(Rejection)
+  await lastValueFrom(log.close(), { defaultValue: undefined })
+})
