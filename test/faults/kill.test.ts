@@ -22,9 +22,10 @@ let queue: string
 beforeAll(() => {
   folder = mkdtempSync(join(tmpdir(), 'backhaul-kill-'))
   queue = join(folder, 'queue')
-  mkdirSync(built, { recursive: true })
-  for (const name of readdirSync('src/connections').filter((file) => /^(queue-engine|folder-lock|segment-|log-)/.test(file))) {
-    const { outputText } = ts.transpileModule(readFileSync(join('src/connections', name), 'utf8'), {
+  mkdirSync(join(built, 'connections'), { recursive: true })
+  const ofTheLog = readdirSync('src/connections').filter((file) => /^(queue-engine|folder-lock|segment-|log-)/.test(file))
+  for (const name of ['delivery.ts', ...ofTheLog.map((file) => `connections/${file}`)]) {
+    const { outputText } = ts.transpileModule(readFileSync(join('src', name), 'utf8'), {
       compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },
     })
     writeFileSync(join(built, name.replace(/ts$/, 'js')), outputText)
@@ -51,7 +52,7 @@ it('a queue whose process is killed keeps all it accepted, repeats no more than 
   const told = (): number => statSync(ledger).size
   for (let round = 0; round < kills; round += 1) {
     const begun = told()
-    const task = { modules: pathToFileURL(built).href, folder: queue, ledger, round, window }
+    const task = { modules: pathToFileURL(join(built, 'connections')).href, folder: queue, ledger, round, window }
     const child = spawn(process.execPath, ['test/faults/log-worker.js', JSON.stringify(task)], { stdio: ['ignore', 'ignore', 'inherit'] })
     const gone = once(child, 'close')
     await expect.poll(told, { timeout: 20_000, interval: 5 }).toBeGreaterThan(begun)
