@@ -22,7 +22,7 @@ const voidRuns = 3
 const slowRuns = 3
 const brokenRuns = 2
 
-const chosen = rows.filter(({ id, byName }) => (positionals.length === 0 ? byName !== true : positionals.includes(id)))
+const chosen = rows.filter(({ id }) => positionals.length === 0 || positionals.includes(id))
 const stray = positionals.find((id) => !rows.some((row) => row.id === id))
 if (stray !== undefined) throw new Error(`no row ${stray}; --list shows all`)
 
