@@ -119,7 +119,7 @@ export const network = [
   {
     id: 'R35r',
     fault: 'every connection to RabbitMQ and to Pulsar reset under load, with half a second of requests on its way',
-    counts: { short: 10, long: 200 },
+    counts: { short: 4, long: 200 },
     bar: '0 lost, at most the window repeated for each reset',
     prepare: throughProxies,
     sabotage: takesLossForYes,

@@ -139,7 +139,7 @@ export const powerCuts = [
     sabotage: waitsForRabbitmq,
     atMost: { takingMs: 5000, untold: 0 },
     faults: async (world) => {
-      const { ingest, brokers, flowing, bite, count } = world
+      const { ingest, brokers, sender, flowing, bite, count } = world
       let [takingMs, untold] = [0, 0]
       for (let strike = 0; strike < count; strike += 1) {
         await flowing()
@@ -147,10 +147,13 @@ export const powerCuts = [
         const repair = spoil(brokers.rabbitmqData)
         const boot = brokers.start('rabbitmq').then(() => true, () => false)
         takingMs = Math.max(takingMs, await startedAndTaking(world))
-        if (await boot) throw new Error('RabbitMQ booted all the same')
-        if ((await ingest.metrics())('backhaul_connected', 'link="rabbitmq"') !== 0) untold += 1
-        repair()
-        await brokers.start('rabbitmq')
+        // What has been taken is enough: all of it has to drain.
+        await sender.whileStill(async () => {
+          if (await boot) throw new Error('RabbitMQ booted all the same')
+          if ((await ingest.metrics())('backhaul_connected', 'link="rabbitmq"') !== 0) untold += 1
+          repair()
+          await brokers.start('rabbitmq')
+        })
       }
       await flowing()
       return { takingMs, untold }

@@ -29,8 +29,15 @@ const startSender = (task) => {
       await eventually('the sender has its answers', () => child.exitCode !== null, 60_000)
       await gone
     },
-    freeze: () => child.kill('SIGSTOP'),
-    thaw: () => child.kill('SIGCONT'),
+    /** Nothing is sent meanwhile, and no answer is noted. */
+    whileStill: async (work) => {
+      child.kill('SIGSTOP')
+      try {
+        return await work()
+      } finally {
+        child.kill('SIGCONT')
+      }
+    },
     kill: () => child.kill('SIGKILL'),
   }
 }
