@@ -1,54 +1,19 @@
 /** Somebody takes the growing file away from under the queue, or empties it. */
-import { copyFileSync, cpSync, existsSync, mkdtempSync, readdirSync, renameSync, rmSync, statSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { copyFileSync, cpSync, existsSync, mkdtempSync, readdirSync, renameSync, statSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { firstValueFrom, lastValueFrom, type Observable } from 'rxjs'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { firstValueFrom } from 'rxjs'
+import { describe, expect, it } from 'vitest'
 import type { QueueEngine } from '../../src/connections/queue-engine.js'
 import { nodeFileSystem, type LogFileSystem } from '../../src/connections/log-files.js'
-import { openSegmentLog, type SegmentLogOptions } from '../../src/connections/segment-log.js'
+import { done, folder, open, put, putAll, readAll, root, text, texts } from './queue-folder.js'
 
-let root: string
-let folder: string
-let engines: QueueEngine[] = []
-beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'backhaul-lost-'))
-  folder = join(root, 'queue')
-})
-afterEach(async () => {
-  for (const engine of engines) await done(engine.close()).catch(() => undefined)
-  engines = []
-  rmSync(root, { recursive: true, force: true })
-})
-
-const done = (work: Observable<unknown>): Promise<unknown> => lastValueFrom(work, { defaultValue: undefined })
-const open = async (where = folder, options: Partial<SegmentLogOptions> = {}): Promise<QueueEngine> => {
-  const engine = await firstValueFrom(openSegmentLog(where, { maxBytes: 2 ** 30, reserveBytes: 4096, ...options }))
-  engines.push(engine)
-  return engine
-}
-const texts = (from: number, to: number, size = 0): string[] => Array.from({ length: to - from }, (_, i) => `m${from + i}`.padEnd(size, '.'))
-const put = (engine: QueueEngine, text: string): Promise<number> => firstValueFrom(engine.append(Buffer.from(text)))
-const putAll = (engine: QueueEngine, all: readonly string[]): Promise<number[]> => Promise.all(all.map((text) => put(engine, text)))
-const readAll = async (engine: QueueEngine): Promise<string[]> => {
-  const all: string[] = []
-  while (engine.stats().depth > engine.stats().unsettled) {
-    let got = 0
-    const asked = engine.next(1000).subscribe((entries) => {
-      got = entries.length
-      all.push(...entries.map(({ body }) => body.toString()))
-    })
-    while (got === 0 && engine.stats().depth > engine.stats().unsettled) await new Promise((resolve) => setImmediate(resolve))
-    asked.unsubscribe()
-  }
-  return all
-}
+const readTexts = async (engine: QueueEngine): Promise<string[]> => (await readAll(engine, 1000)).map(text)
 /** What another process finds if this one is gone now. */
 const afterCrash = async (): Promise<{ left: string[]; stats: ReturnType<QueueEngine['stats']> }> => {
   const copy = mkdtempSync(join(root, 'copy-'))
   cpSync(folder, copy, { recursive: true, filter: (path) => !path.endsWith('/lock') })
-  const engine = await open(copy)
-  const left = await readAll(engine)
+  const engine = await open({}, copy)
+  const left = await readTexts(engine)
   const stats = engine.stats()
   await done(engine.close())
   return { left, stats }
@@ -75,7 +40,7 @@ describe('a growing file that was', () => {
       await put(engine, 'after')
       expect((await afterCrash()).left).toEqual([...texts(0, 10), 'after'])
       expect(engine.stats().lostFiles).toBe(1)
-      expect(await readAll(engine)).toEqual([...texts(0, 10), 'after'])
+      expect(await readTexts(engine)).toEqual([...texts(0, 10), 'after'])
       expect(engine.stats()).toMatchObject({ depth: 11, lostMessages: 0 })
     })
 
@@ -92,7 +57,7 @@ describe('a growing file that was', () => {
       await putAll(engine, texts(0, 10))
       harm(growing())
       await done(engine.close())
-      expect(await readAll(await open())).toEqual(texts(0, 10))
+      expect(await readTexts(await open())).toEqual(texts(0, 10))
     })
   }
 })
@@ -107,7 +72,7 @@ it('what was removed is read to its end, long gone from memory, before anybody h
   const engine = await open()
   await putMany(engine)
   unlinkSync(growing())
-  expect(await readAll(engine)).toEqual(many)
+  expect(await readTexts(engine)).toEqual(many)
   expect(engine.stats()).toMatchObject({ damagedRecords: 0, lostMessages: 0 })
 })
 
@@ -126,7 +91,7 @@ it('what was emptied and is not in memory is counted as lost, and the rest comes
   await putMany(engine)
   truncateSync(growing())
   await put(engine, 'after')
-  for (const { left, stats } of [await afterCrash(), { left: await readAll(engine), stats: engine.stats() }]) {
+  for (const { left, stats } of [await afterCrash(), { left: await readTexts(engine), stats: engine.stats() }]) {
     expect(left.length).toBeGreaterThan(2000)
     expect(left).toEqual([...many, 'after'].slice(-left.length))
     expect(stats).toMatchObject({ depth: left.length, lostMessages: many.length + 1 - left.length })
@@ -150,14 +115,14 @@ it('while it cannot be written anew nothing is accepted, and what waits is given
     ...nodeFileSystem,
     open: (path, how) => (full && how === 'create' ? Promise.reject(Object.assign(new Error('full'), { code: 'ENOSPC' })) : nodeFileSystem.open(path, how)),
   }
-  const engine = await open(folder, { fs })
+  const engine = await open({ fs })
   await putAll(engine, texts(0, 10))
   full = true
   unlinkSync(growing())
   await expect(put(engine, 'refused')).rejects.toMatchObject({ code: 'BACKHAUL_QUEUE_FULL' })
   await expect(put(engine, 'refused')).rejects.toMatchObject({ code: 'BACKHAUL_QUEUE_FULL' })
   expect(engine.stats().lostFiles).toBe(1)
-  expect(await readAll(engine)).toEqual(texts(0, 10))
+  expect(await readTexts(engine)).toEqual(texts(0, 10))
   full = false
   await put(engine, 'healed')
   expect((await afterCrash()).left).toEqual([...texts(0, 10), 'healed'])

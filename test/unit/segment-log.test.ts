@@ -1,54 +1,15 @@
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
 import fc from 'fast-check'
 import { EMPTY, firstValueFrom, lastValueFrom, of, type Observable } from 'rxjs'
-import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import { describe, expect, it, vi } from 'vitest'
 import type { Entry, QueueEngine } from '../../src/connections/queue-engine.js'
 import { nodeFileSystem, type LogFileSystem } from '../../src/connections/log-files.js'
-import { openSegmentLog, type SegmentLogOptions } from '../../src/connections/segment-log.js'
+import { openSegmentLog } from '../../src/connections/segment-log.js'
 import { memoryDisk, type MemoryDisk } from '../faults/memory-disk.js'
+import { closeAll, done, folder, open, put, putAll, readAll, root, text, texts } from './queue-folder.js'
 
-let root: string
-let folder: string
-let engines: QueueEngine[] = []
-beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'backhaul-log-'))
-  folder = join(root, 'queue')
-})
-afterEach(async () => {
-  for (const engine of engines) await done(engine.close()).catch(() => undefined)
-  engines = []
-  rmSync(root, { recursive: true, force: true })
-})
-
-const done = (work: Observable<unknown>): Promise<unknown> => lastValueFrom(work, { defaultValue: undefined })
 const failure = (work: Observable<unknown>): Promise<unknown> => done(work).then(() => undefined, (error: unknown) => error)
-const open = async (options: Partial<SegmentLogOptions> = {}, where = folder): Promise<QueueEngine> => {
-  const engine = await firstValueFrom(openSegmentLog(where, { maxBytes: 2 ** 30, reserveBytes: 4096, ...options }))
-  engines.push(engine)
-  return engine
-}
-const put = (engine: QueueEngine, text: string, headers = ''): Promise<number> =>
-  firstValueFrom(engine.append(Buffer.from(text), Buffer.from(headers)))
-const putAll = (engine: QueueEngine, texts: readonly string[]): Promise<number[]> => Promise.all(texts.map((text) => put(engine, text)))
-const text = ({ body }: Entry): string => body.toString()
-const texts = (from: number, to: number, size = 0): string[] =>
-  Array.from({ length: to - from }, (_, i) => `m${from + i}`.padEnd(size, '.'))
-
-/** All that can be read without waiting: what damage took is found out by reading on, and then the depth is right. */
-const readAll = async (engine: QueueEngine, max = 100): Promise<Entry[]> => {
-  const all: Entry[] = []
-  const more = (): boolean => engine.stats().depth > engine.stats().unsettled
-  while (more()) {
-    let got: readonly Entry[] = []
-    const asked = engine.next(max).subscribe((entries) => (got = entries))
-    while (got.length === 0 && more()) await new Promise((resolve) => setImmediate(resolve))
-    asked.unsubscribe()
-    all.push(...got)
-  }
-  return all
-}
 const settleAll = (engine: QueueEngine, entries: readonly Entry[]): void => entries.forEach(({ seq }) => engine.settle(seq))
 const segmentsIn = (where = folder): string[] => readdirSync(where).filter((name) => name.endsWith('.log')).sort()
 
@@ -929,8 +890,7 @@ it('behaves as an ordered list that forgets only what was settled', async () => 
         expect((await readAll(engine)).map(text)).toEqual(model.map(({ body }) => body))
         expect(engine.stats()).toMatchObject({ depth: model.length, damagedRecords: 0, lostMessages: 0 })
       } finally {
-        await done(engine.close())
-        engines = []
+        await closeAll()
         rmSync(where, { recursive: true, force: true })
       }
     }),
