@@ -24,6 +24,8 @@ export const digestOf = (body: Uint8Array): string => hash('sha256', body, 'base
 export const maxNameBytes = 255
 /** All properties together: RabbitMQ takes them in one frame, and the client writes at most 64 KiB of them, ours included. */
 export const maxPropertiesBytes = 60 * 1024
+/** All properties together, as headers of one HTTP request: names and values. */
+export const maxPostedPropertiesBytes = 8 * 1024
 
 /** What they take up in AMQP. */
 export const propertiesBytes = (properties: Message['properties']): number =>

@@ -3,6 +3,7 @@ import type { Subscriber, Subscription } from 'rxjs'
 import { v7 } from 'uuid'
 import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
+import { maxPostedPropertiesBytes } from '../message.js'
 import type { HttpClient, HttpReply } from './http-client.js'
 import { reconnect } from './reconnect.js'
 import type { LinkState } from './reconnect.js'
@@ -15,9 +16,6 @@ export interface Posted {
   id?: string
 }
 
-/** What the daemon's door takes as properties, all together. */
-const maxPropertiesBytes = 8 * 1024
-
 /** Why no request can carry it; undefined when one can. Asked for again and again it would hold up all behind it. */
 const unpostable = ({ id, properties }: Posted): string | undefined => {
   if (id !== undefined && !/^[!-~]{1,200}$/.test(id)) return 'over HTTP an id has 1 to 200 visible ASCII characters'
@@ -27,7 +25,7 @@ const unpostable = ({ id, properties }: Posted): string | undefined => {
     if (typeof value !== 'string' || !/^[\t\x20-\x7e\x80-\xff]*$/.test(value)) return 'over HTTP a property is a text of Latin-1 characters'
   }
   const bytes = all.reduce((sum, [name, value]) => sum + name.length + value.length, 0)
-  return bytes > maxPropertiesBytes ? `over HTTP properties have at most ${maxPropertiesBytes} bytes in all` : undefined
+  return bytes > maxPostedPropertiesBytes ? `over HTTP properties have at most ${maxPostedPropertiesBytes} bytes in all` : undefined
 }
 
 /** Records that travel in one request, under one key: a repeat of the request repeats their ids. */

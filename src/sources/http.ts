@@ -1,9 +1,8 @@
 import { defer, map, Observable, of, timer } from 'rxjs'
-import { newId as uuid } from '../message.js'
 import { Rejection } from '../delivery.js'
 import type { Outcome } from '../delivery.js'
 import { BadMessage, firstByteKind, splitArray, splitLines } from '../json.js'
-import { digestOf, uncarriable } from '../message.js'
+import { digestOf, maxPostedPropertiesBytes, newId as uuid, uncarriable } from '../message.js'
 import type { Message } from '../message.js'
 import type { Intake } from './intake.js'
 
@@ -58,12 +57,11 @@ const header = ({ headers }: IngestRequest, name: string): string | undefined =>
 
 const prefix = 'backhaul-property-'
 const maxProperties = 50
-const maxPropertyBytes = 8 * 1024
 const propertiesOf = ({ headers }: IngestRequest): Record<string, string> => {
   const found = Object.entries(headers).filter(([name]) => name.startsWith(prefix) && name.length > prefix.length)
   const properties = found.map(([name, value]) => [name.slice(prefix.length), Array.isArray(value) ? value.join(', ') : (value ?? '')] as const)
   const bytes = properties.reduce((sum, [name, value]) => sum + name.length + value.length, 0)
-  if (properties.length > maxProperties || bytes > maxPropertyBytes) throw new BadMessage('notMessage', 'too many properties')
+  if (properties.length > maxProperties || bytes > maxPostedPropertiesBytes) throw new BadMessage('notMessage', 'too many properties')
   return Object.fromEntries(properties)
 }
 
