@@ -20,11 +20,14 @@ describeFaults('dead letters while RabbitMQ dies', (own) => {
     await own.start()
     await buryInRabbit(own.amqpUrl, queue, lettersOf(count))
     const running = (daemon = await startDaemon({ BACKHAUL_AMQP_URL: own.amqpUrl, BACKHAUL_PULSAR_URL: own.pulsarUrl, BACKHAUL_QUEUE: queue, BACKHAUL_PULSAR_TOPIC: topic, BACKHAUL_ROLES: 'ingest,forward' }))
-    const replay = () => runCommand(['dead', 'replay', '--all', '--yes', '--rate', '100'], { env: { BACKHAUL_HTTP_PORT: new URL(running.url).port, BACKHAUL_DATA_DIR: running.folder } })
+    const dead = (...verb: string[]) => runCommand(['dead', ...verb], { env: { BACKHAUL_HTTP_PORT: new URL(running.url).port, BACKHAUL_DATA_DIR: running.folder } })
+    const replay = () => dead('replay', '--all', '--yes', '--rate', '100')
     const put = () => running.metric('backhaul_replayed_messages_total')
     await eventually('ready', async () => (await running.get('/readyz')).status === 200, 60_000)
     await own.remember()
     for (let round = 0; round < 2; round += 1) {
+      // Until it is connected again a replay is refused at once.
+      await eventually('the dead letters can be reached', async () => (await dead('list')).code === 0, 60_000)
       const before = await put()
       const replaying = replay()
       await eventually('some are back', async () => (await put()) >= before + 30)
