@@ -2,7 +2,7 @@
 import amqp from 'amqplib'
 import { once } from 'node:events'
 import { eventually, pause } from './wait.js'
-import { refusesWithYes } from './sabotage.js'
+import { holdsTheLast, refusesWithYes } from './sabotage.js'
 
 const channelTo = async (amqpUrl) => {
   const connection = await amqp.connect(amqpUrl)
@@ -30,8 +30,32 @@ const dieWithWindow = async (amqpUrl, queue) => {
   await gone
 }
 
+/** One message after a silence of two seconds, and nothing after it that could push it on. @type {import('./rows.js').Row} */
+const lone = {
+  id: 'R50',
+  fault: 'a message, and then silence',
+  counts: { short: 4, long: 1000 },
+  bar: 'delivered within a second, without help from a later one',
+  load: { sources: 1, batch: 1, perSecond: 0.5 },
+  sabotage: holdsTheLast,
+  atMost: { deliveredMs: 1000 },
+  faults: async ({ ledger, outstanding, count }) => {
+    let deliveredMs = 0
+    for (let bites = 0; bites < count; bites += 1) {
+      const before = ledger.accepted()
+      await eventually('it is accepted', () => ledger.accepted() > before)
+      const began = Date.now()
+      await eventually('it arrives', () => outstanding() <= 0, 5000).catch(() => undefined)
+      deliveredMs = Math.max(deliveredMs, Date.now() - began)
+    }
+    return { bites: count, deliveredMs }
+  },
+}
+
 /** @type {readonly import('./rows.js').Row[]} */
 export const loads = [
+  lone,
+  { ...lone, id: 'R50e', fault: 'embedded queue: a message, and then silence', settings: { BACKHAUL_AMQP_URL: '' } },
   {
     id: 'R05',
     fault: 'a consumer dies 25 times with the same window, quorum queue',
@@ -64,7 +88,7 @@ export const loads = [
     fault: 'far more than can go through: 64 senders that do not wait',
     counts: { short: 1, long: 1 },
     bar: '0 lost of what was accepted, some refused, at most 300 MiB resident',
-    load: { sources: 64, batch: 100, pad: 900, insist: false },
+    load: { sources: 64, batch: 100, pad: 900, insist: false, perSecond: 0 },
     sabotage: refusesWithYes,
     atMost: { rssMiB: 300 },
     atLeast: { refused: 1 },

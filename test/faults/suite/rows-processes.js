@@ -72,7 +72,7 @@ export const processes = [
     longMessages: 1_000_000,
     bar: '0 lost, serving again in 2 s',
     split: true,
-    load: { sources: 4, batch: 50 },
+    load: { sources: 4, batch: 50, perSecond: 0 },
     atMost: { restartMs: 2000 },
     sabotage: answersEarly,
     faults: async ({ ingest, flowing, bite, count, long, ledger, longMessages }) => {

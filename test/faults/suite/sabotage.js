@@ -21,6 +21,12 @@ export const forwardsEarly = {
   find: 'const write = { message, done, since: 0 };',
   replace: 'const write = { message, done: { closed: false, next: () => {}, complete: () => {}, error: () => {} }, since: 0 }; done.complete(); setTimeout(() => send(write), 500); return;',
 }
+export const holdsTheLast = {
+  name: 'sends a message when the next one comes',
+  file: 'connections/pulsar-websocket.js',
+  find: 'const write = { message, done, since: 0 };',
+  replace: 'const write = { message, done, since: 0 }; const before = globalThis.last; globalThis.last = write; if (before) send(before); return;',
+}
 export const stopsDeaf = {
   name: 'a stop waits for nothing',
   file: 'pipelines/daemon.js',

@@ -1,9 +1,10 @@
 /**
  * The driver: a process of its own that no fault touches. Several sources, each a sequence that waits for its
  * answer, post batches over HTTP. An unknown outcome is tried again under the same Idempotency-Key, so that
- * its order is kept; a refusal too, or with `insist: false` it is let go.
+ * its order is kept; a refusal too, or with `insist: false` it is let go. With `perSecond` a source waits for its next
+ * batch's time, and for its answer: what an outage has held up is not made good.
  *
- *   node sender.js '{"url","run","ledger","sources","batch","pad","insist","limit"}'
+ *   node sender.js '{"url","run","ledger","sources","batch","pad","insist","limit","perSecond"}'
  *
  * SIGTERM: each source ends with the batch it is at, once that is answered. Exit 0 then.
  */
@@ -11,7 +12,7 @@ import { Agent, request } from 'node:http'
 import { hashOf, openLedger } from './ledger.js'
 import { pause } from './wait.js'
 
-const { url, run, ledger: file, sources = 4, batch = 20, pad = 100, insist = true, limit = Infinity } = JSON.parse(process.argv[2])
+const { url, run, ledger: file, sources = 4, batch = 20, pad = 100, insist = true, limit = Infinity, perSecond = 0 } = JSON.parse(process.argv[2])
 const ledger = openLedger(file)
 const agent = new Agent({ keepAlive: true, maxSockets: sources })
 let going = true
@@ -43,7 +44,9 @@ const wordsOf = ({ status, text }, count) => {
 }
 
 const source = async (name) => {
+  const everyMs = perSecond === 0 ? 0 : (1000 * sources * batch) / perSecond
   for (let number = 0; going && sent < limit; number += 1) {
+    const due = Date.now() + everyMs
     const key = `${run}.${name}.${number}`
     const bodies = Array.from({ length: batch }, (_, i) => JSON.stringify({ run, source: name, sequence: number * batch + i, pad: 'x'.repeat(pad) }))
     const messages = bodies.map((text, i) => ({ id: batch === 1 ? key : `${key}-${i}`, source: name, sequence: number * batch + i, hash: hashOf(text) }))
@@ -56,6 +59,7 @@ const source = async (name) => {
       settled = words.every((word) => word === 'yes' || (word === 'no' && !insist))
       if (!settled) await pause(20)
     }
+    while (going && Date.now() < due) await pause(Math.min(50, due - Date.now()))
   }
 }
 

@@ -17,6 +17,8 @@ import { openWitness } from './witness.js'
 const senderFile = fileURLToPath(new URL('./sender.js', import.meta.url))
 const healthMs = 180_000
 const drainMs = 120_000
+/** In the long form: a row may last for an hour, and all that arrives is in memory until it is judged. */
+const longPerSecond = 1500
 let number = 0
 
 const startSender = (task) => {
@@ -44,14 +46,15 @@ const startSender = (task) => {
 
 /** `split`: ingest and forward in processes of their own. */
 const startDaemons = async ({ split = false, settings = {} }, { dist, folder, common }) => {
-  const make = (name, roles) => makeDaemon({ dist, folder: join(folder, name), settings: { ...common, ...settings, BACKHAUL_ROLES: roles } })
+  const all = { ...common, ...settings }
+  const make = (name, roles) => makeDaemon({ dist, folder: join(folder, name), settings: { ...all, BACKHAUL_ROLES: roles } })
   // Without RabbitMQ all roles share one embedded queue.
-  const together = common.BACKHAUL_AMQP_URL === '' ? 'ingest,forward,broadcast' : 'ingest,forward'
+  const together = all.BACKHAUL_AMQP_URL === '' ? 'ingest,forward,broadcast' : 'ingest,forward'
   const ingest = await make('ingest', split ? 'ingest' : together)
   const worker = split ? await make('worker', 'forward') : ingest
-  const all = split ? [ingest, worker] : [ingest]
-  await Promise.all(all.map(({ start }) => start()))
-  return { ingest, worker, all }
+  const both = split ? [ingest, worker] : [ingest]
+  await Promise.all(both.map(({ start }) => start()))
+  return { ingest, worker, all: both }
 }
 
 /** What one daemon that was never restarted says of itself, at rest: in, and out. */
@@ -98,7 +101,7 @@ export const runOnce = async (row, { brokers, dist, count, quick = false, long =
     await isReady()
     // What is declared is written down: RabbitMQ 3.10 forgets a queue when it is killed within two seconds of its declaration.
     await brokers.rabbitmqctl('eval', 'mnesia:sync_log().')
-    const sender = startSender({ url: daemons.ingest.url, run, ledger: file, ...row.load })
+    const sender = startSender({ url: daemons.ingest.url, run, ledger: file, ...(long ? { perSecond: longPerSecond } : {}), ...row.load })
     open.push(() => sender.kill())
 
     let bites = 0
