@@ -47,6 +47,20 @@ export class SocketClosed extends Error {
 
 const closeGraceMs = 500
 
+/** What is sent in one turn of the loop leaves in one system call, with the turn's end; a call costs as much as all else that is done for a frame. */
+const inOneCall = (stream: Duplex): (() => void) => {
+  let corked = false
+  return () => {
+    if (corked) return
+    corked = true
+    stream.cork()
+    process.nextTick(() => {
+      corked = false
+      stream.uncork()
+    })
+  }
+}
+
 const refusal = (response: IncomingMessage): Promise<HandshakeRefused> =>
   new Promise((resolve) => {
     let body = ''
@@ -72,13 +86,19 @@ export const openWebSocket: OpenWebSocket = (
   new Observable((subscriber) => {
     const options = { headers, handshakeTimeout: handshakeTimeoutMs, perMessageDeflate: false, ...(ca === undefined ? {} : { ca }) }
     const socket = new WebSocket(url, options)
+    let gather = (): void => {}
     let heard = asyncScheduler.now()
     const alive = (): void => {
       heard = asyncScheduler.now()
     }
+    socket.on('upgrade', ({ socket: stream }) => (gather = inOneCall(stream)))
     socket.on('open', () => {
       alive()
-      subscriber.next({ send: (text) => socket.send(text), bufferedBytes: () => socket.bufferedAmount })
+      const send = (text: string): void => {
+        gather()
+        socket.send(text)
+      }
+      subscriber.next({ send, bufferedBytes: () => socket.bufferedAmount })
       subscriber.add(
         interval(pingMs).subscribe(() => {
           const now = asyncScheduler.now()

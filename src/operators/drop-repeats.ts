@@ -44,21 +44,25 @@ export const underWay = (): UnderWay => {
  * Remembers the last messages that Pulsar confirmed. A message is a repeat only when its id
  * *and* its digest are those of one of them; messages without a digest never are.
  *
- * **Holds**: `size` ids and digests.
+ * **Holds**: the ids and digests of `size` confirms.
  */
 export const recent = (size = 10_000): Recent => {
-  const digests = new Map<string, string>()
+  // A ring: to ask a map for its oldest key costs the more, the more were deleted before it.
+  const confirms: { readonly id: string; readonly digest: string }[] = []
+  const places = new Map<string, number>() // of each id's last one
+  let next = 0
   return {
-    has: ({ id, digest }) => digest !== undefined && digests.get(id) === digest,
+    has: ({ id, digest }) => {
+      const place = places.get(id)
+      return digest !== undefined && place !== undefined && confirms[place]!.digest === digest
+    },
     add: ({ id, digest }) => {
       if (digest === undefined) return
-      digests.delete(id)
-      digests.set(id, digest)
-      if (digests.size <= size) return
-      for (const oldest of digests.keys()) {
-        digests.delete(oldest)
-        break
-      }
+      const oldest = confirms[next]
+      if (oldest !== undefined && places.get(oldest.id) === next) places.delete(oldest.id)
+      confirms[next] = { id, digest }
+      places.set(id, next)
+      next = (next + 1) % size
     },
   }
 }

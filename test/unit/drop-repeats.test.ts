@@ -26,11 +26,8 @@ describe('recent', () => {
   })
 
   it('forgets the oldest beyond its size, and a confirm makes young again', () => {
-    const { has, add } = recent(2)
-    add(message('a', 'x'))
-    add(message('b', 'x'))
-    add(message('a', 'x'))
-    add(message('c', 'x'))
-    expect([has(message('a', 'x')), has(message('b', 'x')), has(message('c', 'x'))]).toEqual([true, false, true])
+    const { has, add } = recent(3)
+    for (const id of ['a', 'b', 'a', 'c', 'd']) add(message(id, 'x'))
+    expect(['a', 'b', 'c', 'd'].map((id) => has(message(id, 'x')))).toEqual([true, false, true, true])
   })
 })

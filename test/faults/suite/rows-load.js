@@ -2,7 +2,7 @@
 import amqp from 'amqplib'
 import { once } from 'node:events'
 import { eventually, pause } from './wait.js'
-import { holdsTheLast, refusesWithYes } from './sabotage.js'
+import { holdsTheLast, overtakesItsSpool, refusesWithYes } from './sabotage.js'
 
 const channelTo = async (amqpUrl) => {
   const connection = await amqp.connect(amqpUrl)
@@ -52,8 +52,50 @@ const lone = {
   },
 }
 
+/** How many leave the spool for each that comes, from the first that leaves it to its end. */
+const drained = async ({ ledger, ingest, witness }) => {
+  const inSpool = async () => (await ingest.metrics())('backhaul_spooled_messages')
+  const before = witness.unique()
+  await eventually('it drains', () => witness.unique() > before, 60_000)
+  const [accepted, deep] = [ledger.accepted(), await inSpool()]
+  await eventually('the spool is empty', async () => (await inSpool()) === 0, 900_000)
+  const came = ledger.accepted() - accepted
+  return (deep + came) / came
+}
+
+/** Small devices: with a heap of its default size Node takes memory for as long as there is some. @type {import('./rows.js').Row} */
+const backlog = {
+  id: 'R38',
+  fault: 'RabbitMQ is away until 15,000 messages (--long: 1,000,000) lie in the spool, and they drain while others come; a heap of 96 MiB',
+  counts: { short: 1, long: 1 },
+  bar: '0 lost, 0 reordered, at least two drained for each that comes, at most 150 MiB resident',
+  load: { sources: 4, batch: 50, perSecond: 1500 },
+  settings: { NODE_OPTIONS: '--max-semi-space-size=4 --max-old-space-size=96' },
+  sabotage: overtakesItsSpool,
+  atMost: { rssMiB: 150, starts: 1 },
+  atLeast: { drainRatio: 2 },
+  faults: async (world) => {
+    const { brokers, ingest, ledger, flowing, bite, long } = world
+    let peak = 0
+    const watch = setInterval(() => (peak = Math.max(peak, ingest.rss())), 200)
+    try {
+      await flowing()
+      await brokers.kill('rabbitmq')
+      const most = ledger.accepted() + (long ? 1_000_000 : 15_000)
+      await bite(() => eventually('the backlog', () => ledger.accepted() >= most, 900_000))
+      await brokers.start('rabbitmq')
+      const drainRatio = await drained(world)
+      await flowing()
+      return { drainRatio, rssMiB: Math.round(peak / 2 ** 20), starts: ingest.starts() }
+    } finally {
+      clearInterval(watch)
+    }
+  },
+}
+
 /** @type {readonly import('./rows.js').Row[]} */
 export const loads = [
+  backlog,
   lone,
   { ...lone, id: 'R50e', fault: 'embedded queue: a message, and then silence', settings: { BACKHAUL_AMQP_URL: '' } },
   {

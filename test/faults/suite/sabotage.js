@@ -65,6 +65,13 @@ export const waitsForRabbitmq = {
   replace: 'return;',
 }
 
+export const overtakesItsSpool = {
+  name: 'goes direct as soon as RabbitMQ is back',
+  file: 'connections/spill.js',
+  find: 'const empty = depth === 0 && appending === 0;',
+  replace: 'const empty = appending === 0;',
+}
+
 export const refusesWithYes = {
   name: 'says yes where it refuses',
   file: 'sources/http.js',

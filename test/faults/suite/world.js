@@ -18,7 +18,7 @@ const senderFile = fileURLToPath(new URL('./sender.js', import.meta.url))
 const healthMs = 180_000
 const drainMs = 120_000
 /** In the long form: a row may last for an hour, and all that arrives is in memory until it is judged. */
-const longPerSecond = 1500
+const longPerSecond = 500
 let number = 0
 
 const startSender = (task) => {
