@@ -104,4 +104,12 @@ export const pulsar = [
   { name: 'wire: settle before Pulsar’s receipt', guarantee: 'Accepted means that Pulsar gave its receipt.', ...early, caughtBy: wire('killed with a window in flight and started again'), wire: true },
   { name: 'wire: never look for poison', guarantee: 'A message for which the server closes the socket does not hold the topic up.', ...blind, caughtBy: wire('a message that makes the server close the socket is found'), wire: true },
   { name: 'wire: bear any silence', guarantee: 'A frozen Pulsar is given up.', ...patient, caughtBy: wire('frozen: noticed by the ping'), wire: true },
+  {
+    name: 'a system call for each frame',
+    guarantee: 'What is sent in one turn leaves together.',
+    file: webSocket,
+    find: 'gather()\n',
+    replace: '\n',
+    caughtBy: ['test/contract/web-socket.test.ts', 'gathers what is sent in one turn, counts it as not taken yet, and sends all of it, in order, before it closes'],
+  },
 ]
