@@ -2,7 +2,7 @@
 import { once } from 'node:events'
 import type { AddressInfo } from 'node:net'
 import { expect, it } from 'vitest'
-import { WebSocketServer } from 'ws'
+import { WebSocketServer, type WebSocket } from 'ws'
 import { openWebSocket } from '../../src/connections/web-socket.js'
 
 it('gathers what is sent in one turn, counts it as not taken yet, and sends all of it, in order, before it closes', async () => {
@@ -10,10 +10,11 @@ it('gathers what is sent in one turn, counts it as not taken yet, and sends all 
   try {
     await once(server, 'listening')
     const came: string[] = []
-    const over = once(server, 'connection').then(async ([peer]) => {
-      peer.on('message', (data: Buffer) => came.push(data.toString()))
-      const [code] = await once(peer, 'close')
-      return code as number
+    const over = new Promise<number>((resolve) => {
+      server.on('connection', (peer: WebSocket) => {
+        peer.on('message', (data: Buffer) => came.push(data.toString()))
+        peer.on('close', resolve)
+      })
     })
     const frames = Array.from({ length: 1000 }, (_, i) => `frame ${i}`)
     const buffered = await new Promise<number>((resolve, reject) => {

@@ -69,16 +69,30 @@ const sabotaged = async (row, brokers) => {
   }
 }
 
+/** Those there are, started; new ones where a row has left them unable to start. */
+const started = async (brokers) => {
+  try {
+    await brokers.start()
+    return brokers
+  } catch (error) {
+    console.error(`${error.message}; with new brokers`)
+    await brokers.dispose()
+    const fresh = await makeBrokers()
+    await fresh.start()
+    return fresh
+  }
+}
+
 const main = async () => {
   if (list) return chosen.forEach(({ id, fault, counts, bar }) => console.log(`${id}  ${fault} (${counts.short}, --long ${counts.long}): ${bar}`))
   const wanted = saboteurs ? chosen.filter(({ sabotage }) => sabotage !== undefined) : chosen
   const began = Date.now()
-  const brokers = wanted.some(({ drive }) => drive === undefined) ? await makeBrokers() : undefined
+  let brokers = wanted.some(({ drive }) => drive === undefined) ? await makeBrokers() : undefined
   const results = []
   try {
     if (!json) console.log(heading())
     for (const row of wanted) {
-      await brokers?.start()
+      if (brokers) brokers = await started(brokers)
       const one = saboteurs ? await sabotaged(row, brokers) : await runRow(row, brokers, distFolder, false)
       results.push(one)
       if (!json) console.log(line(toCells(one)))
