@@ -47,7 +47,7 @@ export class SocketClosed extends Error {
 
 const closeGraceMs = 500
 
-/** What is sent in one turn of the loop leaves in one system call, with the turn's end; a call costs as much as all else that is done for a frame. */
+/** What is sent in one turn of the loop leaves in one system call, at the end of that turn: a call for each frame costs more than making the frame. */
 const inOneCall = (stream: Duplex): (() => void) => {
   let corked = false
   return () => {

@@ -70,10 +70,10 @@ describe.skipIf(!existsSync('dist'))('the embedded queue over system calls that 
     expect(found.refused).toBeGreaterThan(0)
   }, 600_000)
 
-  withStrace('lets the event loop run while a sync takes four seconds', async () => {
-    const found = await slowSyncs({ modules, syncs: 1, slowMs: 4000 })
+  withStrace('lets the event loop run while a sync takes a second', async () => {
+    const found = await slowSyncs({ modules, syncs: 1, slowMs: 1000 })
     expect(found).toMatchObject({ ...judged, struck: 1 })
     // Room for a machine that is busy with something else.
-    expect(found.stallMs).toBeLessThan(2000)
+    expect(found.stallMs).toBeLessThan(500)
   }, 600_000)
 })

@@ -53,7 +53,7 @@ export const embeddedQueue = [
     find: 'sync: () => file.datasync(),',
     replace: "sync: async () => process.getBuiltinModule('node:fs').fdatasyncSync(file.fd),",
     dist: true,
-    caughtBy: calls('lets the event loop run while a sync takes four seconds'),
+    caughtBy: calls('lets the event loop run while a sync takes a second'),
   },
   {
     name: 'stop at a file that is gone',

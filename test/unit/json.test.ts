@@ -99,7 +99,7 @@ describe('a message', () => {
     const body = bytes(level.repeat(5_000_000))
     const started = performance.now()
     expect(refusal(() => check(body))).toEqual({ code: 'notMessage', reason: 'nested deeper than 64' })
-    expect(performance.now() - started).toBeLessThan(5000)
+    expect(performance.now() - started).toBeLessThan(250)
   })
 })
 
@@ -232,7 +232,7 @@ describe('splitting an array', () => {
     const body = bytes(text)
     const started = performance.now()
     expect(refusal(() => splitArray(body)).code).toBe('notJson')
-    expect(performance.now() - started).toBeLessThan(5000)
+    expect(performance.now() - started).toBeLessThan(500)
   })
 
   it('gives back exactly what was joined', () => {

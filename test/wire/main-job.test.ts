@@ -142,7 +142,7 @@ await describeWire('the main job on real brokers', ({ amqpUrl, pulsarUrl }) => {
     expect((await booksOf(it, names.queue)).queued).toBe(0)
   }, 60_000)
 
-  it('stops under load by itself, with code 0: nothing lost, nothing doubled', async () => {
+  it('stops under load within 5 s with code 0: nothing lost, nothing doubled', async () => {
     const it = (daemon = await start())
     await ready(it)
     const accepted: string[] = []
@@ -160,7 +160,7 @@ await describeWire('the main job on real brokers', ({ amqpUrl, pulsarUrl }) => {
     const began = performance.now()
     it.signal('SIGTERM')
     const { code } = await it.ended
-    expect(performance.now() - began).toBeLessThan(20_000)
+    expect(performance.now() - began).toBeLessThan(5000)
     stopping = true
     await clients
     expect(code).toBe(0)
@@ -191,7 +191,7 @@ await describeWire('the main job on real brokers', ({ amqpUrl, pulsarUrl }) => {
     expect(code).toBe(130)
   })
 
-  it('stops by itself, with code 0, while Pulsar is away, and keeps what was accepted', async () => {
+  it('stops within 5 s with code 0 while Pulsar is away, and keeps what was accepted', async () => {
     const it = (daemon = await start({ BACKHAUL_PULSAR_URL: 'ws://127.0.0.1:9' }))
     await eventually('accepts', async () => (await it.post('{"a":1}')).status === 202)
     const { deliver } = (await (await it.get('/readyz')).json()) as { deliver: { ready: boolean; reasons: string[] } }
@@ -200,7 +200,7 @@ await describeWire('the main job on real brokers', ({ amqpUrl, pulsarUrl }) => {
     await eventually('out of the spool', async () => /^backhaul_spooled_messages 0$/m.test(await (await it.get('/metrics')).text()))
     const began = performance.now()
     expect(await it.stop()).toBe(0)
-    expect(performance.now() - began).toBeLessThan(20_000)
+    expect(performance.now() - began).toBeLessThan(5000)
     daemon = undefined
     // a quorum queue counts late
     await eventually('in the queue', async () => (await depthOf(amqpUrl, names.queue)) === 1)
