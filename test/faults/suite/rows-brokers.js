@@ -35,9 +35,25 @@ const depthOf = async (brokers, queue) => {
   return found && Number(found[1])
 }
 
-/** The queue is deleted at a moment at which nothing lies in it: what lay there would be gone with it, by somebody's order. */
-const deleteEmpty = (brokers, queue) =>
-  eventually('the queue is empty for a moment', () => brokers.rabbitmqctl('delete_queue', queue, '--if-empty').then(() => true, () => false), 60_000)
+/**
+ * The queue is deleted at a moment at which nothing lies in it: what lay there would be gone with it, by somebody's
+ * order. RabbitMQ answers "not empty" by closing the channel, so each try has its own.
+ */
+const deleteEmpty = async ({ amqpUrl }, queue) => {
+  const connection = await amqp.connect(amqpUrl)
+  connection.on('error', () => undefined)
+  const tried = async () => {
+    const channel = await connection.createChannel()
+    channel.on('error', () => undefined)
+    await channel.deleteQueue(queue, { ifEmpty: true })
+    return true
+  }
+  try {
+    await eventually('the queue is empty for a moment', () => tried().catch(() => false), 60_000)
+  } finally {
+    await connection.close().catch(() => undefined)
+  }
+}
 
 /**
  * RabbitMQ is frozen while it has nothing, and the sender stands still: so it confirms nothing any more, and all that
