@@ -24,27 +24,46 @@ export interface AmqpReader {
   readonly purge: (queue: string) => Observable<number>
 }
 
+/** A connection, and how to say that it does what it is for. */
+interface ReaderLink {
+  readonly link: AmqpLink
+  readonly proven: () => void
+}
+
+/** What is acknowledged has come over this connection, and has gone where it should. */
+const proving = ({ accept, ...consumer }: AmqpConsumer, proven: () => void): AmqpConsumer => ({
+  ...consumer,
+  accept: (tag, upTo) => {
+    accept(tag, upTo)
+    proven()
+  },
+})
+
 /** Reads queues over one connection, apart from the one that publishes: a blocked publisher must not stop acknowledgements. */
 export const amqpReader = (settings: AmqpSettings): AmqpReader => {
   const attempts = amqpLinks(settings)
-  const links = reconnect<AmqpLink>(() => attempts, settings.onState === undefined ? {} : { onState: settings.onState })
+  const links = reconnect<ReaderLink>(
+    (proven) => attempts.pipe(map((link) => ({ link, proven }))),
+    settings.onState === undefined ? {} : { onState: settings.onState },
+  )
   const ask = <A>(question: (channel: AmqpChannel) => Observable<A>): Observable<A> =>
     links.pipe(
-      switchMap((link) => (link === undefined ? NEVER : link.channel({ confirms: false }))),
+      switchMap((open) => (open === undefined ? NEVER : open.link.channel({ confirms: false }))),
       switchMap(question),
       take(1),
     )
-  const queueOn = (link: AmqpLink, declared: DeclaredQueue): AmqpQueue => ({
+  const queueOn = ({ link, proven }: ReaderLink, declared: DeclaredQueue): AmqpQueue => ({
     consume: (prefetch, give) =>
       concat(
         ensureQueue(link, declared),
-        link
-          .channel({ confirms: false })
-          .pipe(switchMap((channel) => channel.consume(declared.queue, prefetch, (raw) => give(fromAmqp(raw), raw.fields.deliveryTag)))),
+        link.channel({ confirms: false }).pipe(
+          switchMap((channel) => channel.consume(declared.queue, prefetch, (raw) => give(fromAmqp(raw), raw.fields.deliveryTag))),
+          map((consumer) => proving(consumer, proven)),
+        ),
       ),
   })
   return {
-    channels: (declared) => links.pipe(map((link) => link && queueOn(link, declared))),
+    channels: (declared) => links.pipe(map((open) => open && queueOn(open, declared))),
     depth: (queue) => ask((channel) => channel.check(queue)),
     purge: (queue) => ask((channel) => channel.purge(queue)),
   }

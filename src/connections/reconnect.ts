@@ -1,4 +1,4 @@
-import { defer, Observable, ReplaySubject, share } from 'rxjs'
+import { asyncScheduler, defer, Observable, ReplaySubject, share } from 'rxjs'
 import type { Subscription } from 'rxjs'
 import { backoff } from '../operators/backoff.js'
 import type { BackoffOptions } from '../operators/backoff.js'
@@ -21,22 +21,25 @@ const restOf = (error: unknown): number => {
  * it ends, and tries again after a back-off, for ever.
  *
  * The attempt calls `proven` at its first confirm, not when it opens: that resets the
- * back-off. Shared by all subscribers, the last value replayed; the last one to leave ends the attempt.
+ * back-off. So does having been open for as long as the longest rest: where nothing is sent,
+ * nothing can be confirmed. Shared by all subscribers, the last value replayed; the last one to leave ends the attempt.
  */
 export const reconnect = <T>(
   attempt: (proven: () => void) => Observable<T>,
-  { onState = () => {}, ...options }: ReconnectOptions = {},
+  { onState = () => {}, firstMs = 200, maxMs = 30_000, ...options }: ReconnectOptions = {},
 ): Observable<T | undefined> =>
   new Observable<T | undefined>((subscriber) => {
     let failures = 0 // since an attempt was proven
+    let openSince: number | undefined
     let current: Subscription | undefined
     let rest: Subscription | undefined
     const over = (error: unknown): void => {
       current = undefined
+      if (openSince !== undefined && asyncScheduler.now() - openSince >= maxMs) failures = 0
+      openSince = undefined
       failures += 1
       onState({ kind: 'lost', error })
       subscriber.next(undefined)
-      const { firstMs = 200, maxMs = 30_000 } = options
       const leastMs = restOf(error)
       rest = backoff(failures, { ...options, firstMs: Math.max(firstMs, leastMs), maxMs: Math.max(maxMs, leastMs) }).subscribe(begin)
     }
@@ -48,6 +51,7 @@ export const reconnect = <T>(
         }),
       ).subscribe({
         next: (value) => {
+          openSince ??= asyncScheduler.now()
           onState({ kind: 'connected' })
           subscriber.next(value)
         },

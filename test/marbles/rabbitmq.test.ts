@@ -184,6 +184,18 @@ describe('rabbitmqSource', () => {
     expect([before, seen.join('')]).toEqual([[2], 'aba+b+cd'])
     expect(counts).toMatchObject({ stale: 2, accepted: 4 })
   })
+  marbles('comes back as quickly after its tenth loss as after its first, where it has acknowledged something between them', (m) => {
+    const rabbit = fakeRabbit({ queues: [queue] })
+    const { seen } = read(m, rabbit, ({ settle }) => settle(accepted))
+    const late: number[] = []
+    for (let n = 1; n <= 10; n += 1) {
+      at(n * 1000, rabbit.lose)
+      at(n * 1000 + 300, () => rabbit.put(queue, { id: `${n}` }))
+      at(n * 1000 + 400, () => seen.length < n && late.push(n))
+    }
+    m.flush()
+    expect([late, seen.length]).toEqual([[], 10])
+  })
   marbles('heals a consumer that the broker cancels, and makes its queue anew', (m) => {
     const rabbit = fakeRabbit()
     rabbit.put(queue, ...ids(1))

@@ -29,6 +29,10 @@ describe('reconnect', () => {
     }
     expectObservable(reconnect(attempt, steady).pipe(shown), '16ms !').toBe('wx-wx---wx-wx')
   })
+  marbles('begins anew with short rests, too, once an attempt was open for as long as the longest rest', ({ cold, expectObservable }) => {
+    expectObservable(reconnect(() => cold('w-------#'), steady).pipe(shown), '25ms !').toBe('w-------x-w-------x-w----')
+    expectObservable(reconnect(() => cold('w------#'), steady).pipe(shown), '25ms !').toBe('w------x-w------x---w----')
+  })
   marbles('takes an end for a loss, and stays away as long as the error asks', ({ cold, expectObservable }) => {
     let turn = 0
     const attempts = [cold('w|'), concat(of('v'), throwError(() => Object.assign(new Error('no'), { retryAfterMs: 12 })))]

@@ -405,6 +405,22 @@ export const core = [
     caughtBy: marbles('reconnecting', 'tries again after ever longer rests'),
   },
   {
+    name: 'a link that lasts proves nothing',
+    guarantee: 'A link over which nothing is sent begins anew with short rests once it was open for as long as the longest rest.',
+    file: 'src/connections/reconnect.ts',
+    find: 'asyncScheduler.now() - openSince >= maxMs',
+    replace: 'asyncScheduler.now() < openSince',
+    caughtBy: marbles('reconnecting', 'once an attempt was open for as long as the longest rest'),
+  },
+  {
+    name: 'a reader that never proves itself',
+    guarantee: 'Each acknowledgement proves the connection it goes over: rests do not grow from one outage to the next.',
+    file: 'src/connections/amqp-reader.ts',
+    find: '    accept(tag, upTo)\n    proven()',
+    replace: '    accept(tag, upTo)',
+    caughtBy: marbles('rabbitmq', 'comes back as quickly after its tenth loss as after its first'),
+  },
+  {
     name: 'give up reconnecting',
     guarantee: 'A connection that ends is tried again, for ever.',
     file: 'src/connections/reconnect.ts',
