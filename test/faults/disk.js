@@ -24,10 +24,20 @@ export const openDisk = (sizeMiB) => {
     if (mounted) run('umount', folder)
     mounted = false
   }
-  const close = () => {
-    unmount()
+  const release = () => {
     if (device !== undefined) run('losetup', '--detach', device)
     rmSync(home, { recursive: true, force: true })
+  }
+  // Whoever interrupts the suite must not find a disk left behind; who uses it then is about to be killed.
+  const atExit = () => {
+    if (mounted) run('umount', '--lazy', folder)
+    release()
+  }
+  process.once('exit', atExit)
+  const close = () => {
+    unmount()
+    process.off('exit', atExit)
+    release()
   }
   const ballast = join(folder, 'ballast')
   try {

@@ -21,8 +21,15 @@ export const mounted = (image, folder) => {
     run('losetup', '--detach', device)
     throw error
   }
+  // Whoever interrupts the suite must not find a disk left behind; who uses it then is about to be killed.
+  const atExit = () => {
+    run('umount', '--lazy', folder)
+    run('losetup', '--detach', device)
+  }
+  process.once('exit', atExit)
   return () => {
     run('umount', folder)
+    process.off('exit', atExit)
     run('losetup', '--detach', device)
   }
 }
