@@ -70,7 +70,7 @@ export const network = [
         await proxy.set(faults)
         await bite(async () => {
           const began = Date.now()
-          await comesThrough(long ? 1000 : 200).catch(() => (stuck += 1))
+          await comesThrough(long ? 200 : 100).catch(() => (stuck += 1))
           slowestMs = Math.max(slowestMs, Date.now() - began)
         })
         await proxy.heal()
