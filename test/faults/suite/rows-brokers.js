@@ -136,7 +136,9 @@ export const brokerRows = [
     bar: '0 lost',
     split: true,
     sabotage: deafToRefusals,
-    faults: repeatedly(async ({ brokers, queue, taking, worker }) => {
+    faults: repeatedly(async ({ brokers, queue, taking, ingest, worker }) => {
+      const isShort = async () => (await ingest.metrics())('backhaul_spooled_messages') === 0 && (await depthOf(brokers, queue)) < 1000
+      await eventually('what the last strike left has drained', isShort, 120_000)
       await brokers.rabbitmqctl('set_policy', 'full', `^${queue}$`, '{"max-length":5000,"overflow":"reject-publish"}', '--apply-to', 'queues')
       await worker.kill()
       await taking(10_000)
