@@ -29,17 +29,28 @@ interface Write {
   returned: boolean
 }
 
-/** Persistent, mandatory, confirmed; while the broker blocks us, writes wait here unsent, in order. */
+/** What one connection leaves to the next. */
+interface Caution {
+  /** The last one ended with a refusal or a return. */
+  wary: boolean
+}
+
+/**
+ * Persistent, mandatory, confirmed; while the broker blocks us, writes wait here unsent, in order. So do they, after
+ * a refusal or a return, behind the first one, until that is confirmed: if the queue takes messages again in the
+ * middle of a window, what was refused would arrive behind what was not.
+ */
 const confirmedWriter = (
   link: AmqpLink,
   channel: AmqpChannel,
   { queue, confirmTimeoutMs = 1500, onState = () => {} }: AmqpWriterSettings,
   proven: () => void,
+  caution: Caution,
 ): Observable<Writer<Message>> =>
   new Observable((subscriber) => {
     const unconfirmed = new Set<Write>() // in the order of publishing
     const sentAs = new Map<string, Write[]>() // by id: a return names the id, and the same one may be out twice
-    const held = new Set<Write>() // not sent: the broker blocks publishers
+    const held = new Set<Write>() // not sent: the broker blocks publishers, or one goes first
     let blocked = false
 
     const fail = (error: Error): void => subscriber.error(error)
@@ -57,10 +68,21 @@ const confirmedWriter = (
     const answered = (write: Write, refused: boolean): void => {
       forget(write)
       if (subscriber.closed) return
+      if (refused || write.returned) caution.wary = true
       if (refused) return fail(new Error(`RabbitMQ refused a message for ${queue}`))
       if (write.returned) return fail(new Unrouted(`RabbitMQ has no queue ${queue}`))
+      caution.wary = false
       proven()
       write.done.complete()
+      release()
+    }
+    const mayGo = (): boolean => !blocked && (!caution.wary || unconfirmed.size === 0)
+    const release = (): void => {
+      for (const write of held) {
+        if (!mayGo()) return
+        held.delete(write)
+        publish(write)
+      }
     }
     const publish = (write: Write): void => {
       write.since = asyncScheduler.now()
@@ -80,10 +102,7 @@ const confirmedWriter = (
       blocked = false
       for (const write of unconfirmed) write.since = asyncScheduler.now()
       onState({ kind: 'unblocked' })
-      for (const write of held) {
-        held.delete(write)
-        publish(write)
-      }
+      release()
       confirms.watch()
     }
     // The return comes before the confirm: a confirm alone does not say that a queue has it.
@@ -106,7 +125,7 @@ const confirmedWriter = (
         if (reason !== undefined) return throwError(() => new Rejection(reason, 'rabbitmq'))
         return new Observable<never>((done) => {
           const write: Write = { message, done, since: 0, returned: false }
-          if (!blocked) return publish(write)
+          if (mayGo() && held.size === 0) return publish(write)
           held.add(write)
           return () => held.delete(write)
         })
@@ -122,14 +141,16 @@ const confirmedWriter = (
  * as unroutable. What AMQP cannot carry is rejected, unsent. A refusal, a return, and a confirm that does not come in time end the
  * connection; the next one makes the queue anew if it is gone.
  *
- * **Holds**: what is unconfirmed; while RabbitMQ blocks publishers, also what it was given, unsent.
+ * **Orders**: as written; after a refusal or a return one message goes first, and the others wait for its confirm.
+ * **Holds**: what is unconfirmed; while RabbitMQ blocks publishers, and behind that first one, also what it was given, unsent.
  */
 export const amqpWriter = (settings: AmqpWriterSettings): Connection<Message> => {
   const links = amqpLinks(settings)
+  const caution: Caution = { wary: false }
   const writerOn = (link: AmqpLink, proven: () => void): Observable<Writer<Message>> =>
     concat(
       ensureQueue(link, settings),
-      link.channel({ confirms: true }).pipe(switchMap((channel) => confirmedWriter(link, channel, settings, proven))),
+      link.channel({ confirms: true }).pipe(switchMap((channel) => confirmedWriter(link, channel, settings, proven, caution))),
     )
   return reconnect<Writer<Message>>(
     (proven) => links.pipe(switchMap((link) => writerOn(link, proven))),

@@ -182,4 +182,12 @@ export const rabbitmq = [
     caughtBy: wire('never tells a password'),
     wire: true,
   },
+  {
+    name: 'a whole window after a refusal',
+    guarantee: 'A queue that has refused is tried with one message: nothing that it takes again arrives before what it still refused.',
+    file: writer,
+    find: 'if (refused || write.returned) caution.wary = true\n',
+    replace: '\n',
+    caughtBy: ['test/marbles/amqp.test.ts', 'after a refusal sends one message and waits for its confirm'],
+  },
 ]
