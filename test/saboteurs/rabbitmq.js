@@ -55,7 +55,7 @@ export const rabbitmq = [
     name: 'publish to a broker that blocks',
     guarantee: 'Nothing is sent while the broker blocks publishers.',
     file: writer,
-    find: 'if (!blocked) return publish(write)',
+    find: 'if (mayGo() && held.size === 0) return publish(write)',
     replace: 'if (blocked || !blocked) return publish(write)',
     caughtBy: marbles('sends nothing while the broker blocks publishers'),
   },

@@ -12,7 +12,7 @@ export const distFolder = join(root, 'dist')
 export const answersEarly = {
   name: 'yes before RabbitMQ has it',
   file: 'connections/amqp-writer.js',
-  find: 'if (!blocked)\n                return publish(write);',
+  find: 'if (mayGo() && held.size === 0)\n                return publish(write);',
   replace: 'if (!blocked) { done.complete(); setTimeout(() => publish(write), 500); return }',
 }
 export const forwardsEarly = {
