@@ -55,7 +55,7 @@ export const network = [
     prepare: throughProxies,
     atMost: { stuck: 0 },
     sabotage: { name: 'control: confirms are waited for no longer than 150 ms', row: { settings: { BACKHAUL_CONFIRM_TIMEOUT_MS: '150' } } },
-    faults: async ({ amqp, pulsar, ledger, witness, flowing, bite, count, long }) => {
+    faults: async ({ amqp, pulsar, ledger, witness, flowing, bite, count }) => {
       const links = badLinks.flatMap((faults) => [[amqp, faults], [pulsar, faults]])
       let slowestMs = 0
       let stuck = 0
@@ -70,7 +70,7 @@ export const network = [
         await proxy.set(faults)
         await bite(async () => {
           const began = Date.now()
-          await comesThrough(long ? 200 : 100).catch(() => (stuck += 1))
+          await comesThrough(200).catch(() => (stuck += 1))
           slowestMs = Math.max(slowestMs, Date.now() - began)
         })
         await proxy.heal()

@@ -17,8 +17,8 @@ import { openWitness } from './witness.js'
 const senderFile = fileURLToPath(new URL('./sender.js', import.meta.url))
 const healthMs = 180_000
 const drainMs = 120_000
-/** What is left when the faults stop has so much longer: a thousand a second at least must come through. */
-const drainMsEach = 1
+/** In the long form half a million may be left when the faults stop, and has so much longer: a thousand a second at least must come through. */
+const longDrainMsEach = 1
 /** In the long form: a row may last for an hour, and all that arrives is in memory until it is judged. */
 const longPerSecond = 500
 let number = 0
@@ -77,7 +77,7 @@ const freshMessage = async ({ ingest }, witness, run, left) => {
     const reply = await fetch(`${ingest.url}/v1/messages`, { method: 'POST', headers: { 'content-type': 'application/json', 'idempotency-key': id }, body: '{"fresh":true}' }).catch(() => undefined)
     return reply?.status === 202
   }, healthMs)
-  await eventually('the fresh message arrives', () => witness.has(id), drainMs + left * drainMsEach)
+  await eventually('the fresh message arrives', () => witness.has(id), drainMs + left * longDrainMsEach)
   return id
 }
 
@@ -127,7 +127,7 @@ export const runOnce = async (row, { brokers, dist, count, quick = false, long =
 
     await sender.stop()
     const stalled = []
-    const fresh = await isReady().then(() => freshMessage(daemons, witness, run, quick ? 0 : outstanding())).catch((error) => void stalled.push(error.message))
+    const fresh = await isReady().then(() => freshMessage(daemons, witness, run, long ? outstanding() : 0)).catch((error) => void stalled.push(error.message))
     const accepted = [...ledger.messages().values()].filter(({ yes }) => yes > 0)
     await eventually('all that was accepted arrives', () => accepted.every(({ id }) => witness.has(id)), quick ? 3000 : 20_000).catch(() => undefined)
     const counts = judge(ledger.messages(), witness.deliveries().filter(({ id }) => id !== fresh))
