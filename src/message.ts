@@ -20,6 +20,8 @@ export interface Message {
 /** Tells two messages under one id apart: 22 characters of the SHA-256 of the bytes as the producer sent them. */
 export const digestOf = (body: Uint8Array): string => hash('sha256', body, 'base64url').slice(0, 22)
 
+/** A larger body is refused, unless told otherwise: what Pulsar's WebSocket takes as shipped. */
+export const defaultMaxMessageBytes = 700 * 1024
 /** The longest id, and name of a property, that AMQP carries, in bytes. */
 export const maxNameBytes = 255
 /** All properties together: RabbitMQ takes them in one frame, and the client writes at most 64 KiB of them, ours included. */

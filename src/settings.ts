@@ -1,7 +1,7 @@
 import * as E from 'fp-ts/lib/Either.js'
 import { pipe } from 'fp-ts/lib/function.js'
 import * as t from 'io-ts'
-import { maxPropertiesBytes } from './message.js'
+import { defaultMaxMessageBytes, maxPropertiesBytes } from './message.js'
 
 const MiB = 1024 * 1024
 
@@ -137,7 +137,7 @@ export const defaults = (deviceId: string): Record<SettingName, unknown> => ({
   udp: [],
   dataDir: './backhaul-data',
   roles,
-  maxMessageBytes: 700 * 1024,
+  maxMessageBytes: defaultMaxMessageBytes,
   maxBodyBytes: 16 * MiB,
   window: 1000,
   confirmTimeoutMs: 1500,

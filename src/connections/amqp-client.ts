@@ -1,7 +1,7 @@
 import { connect } from 'amqplib'
 import type { Channel, ChannelModel, ConfirmChannel, ConsumeMessage, SocketOptions } from 'amqplib'
 import type { Socket } from 'node:net'
-import { asyncScheduler, defer, from, map, Observable } from 'rxjs'
+import { asapScheduler, asyncScheduler, defer, from, map, Observable } from 'rxjs'
 import type { AmqpChannel, AmqpConsumer, OpenAmqp, RawMessage } from './amqp-port.js'
 
 const closeGraceMs = 1000
@@ -77,18 +77,25 @@ const consume = (channel: Channel, queue: string, prefetch: number, receive: (ra
     start().catch((error: unknown) => subscriber.error(error))
   })
 
-const portOf = (channel: Channel): AmqpChannel => ({
-  check: (queue) => defer(() => from(channel.checkQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
-  declare: (queue, queueArguments) => defer(() => from(channel.assertQueue(queue, { durable: true, arguments: queueArguments }))),
-  purge: (queue) => defer(() => from(channel.purgeQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
-  publish: (queue, body, properties, answered) => {
-    ;(channel as ConfirmChannel).publish('', queue, body, properties, (error: unknown) => answered(error !== null && error !== undefined))
-  },
-  returned: new Observable((subscriber) => {
-    channel.on('return', ({ properties }) => subscriber.next(String(properties.messageId)))
-  }),
-  consume: (queue, prefetch, receive) => consume(channel, queue, prefetch, receive),
-})
+const portOf = (channel: Channel): AmqpChannel => {
+  let closed = false
+  // amqplib tells the callback of each unconfirmed publish about the close as if it had been refused: before that.
+  channel.prependListener('close', () => (closed = true))
+  return {
+    check: (queue) => defer(() => from(channel.checkQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
+    declare: (queue, queueArguments) => defer(() => from(channel.assertQueue(queue, { durable: true, arguments: queueArguments }))),
+    purge: (queue) => defer(() => from(channel.purgeQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
+    publish: (queue, body, properties, answered) => {
+      ;(channel as ConfirmChannel).publish('', queue, body, properties, (error: unknown) => {
+        if (!closed) answered(error !== null && error !== undefined)
+      })
+    },
+    returned: new Observable((subscriber) => {
+      channel.on('return', ({ properties }) => subscriber.next(String(properties.messageId)))
+    }),
+    consume: (queue, prefetch, receive) => consume(channel, queue, prefetch, receive),
+  }
+}
 
 /** A channel of its own: emits it open, and errors when the broker closes it. */
 const openChannel = (model: ChannelModel, confirms: boolean): Observable<AmqpChannel> =>
@@ -101,7 +108,9 @@ const openChannel = (model: ChannelModel, confirms: boolean): Observable<AmqpCha
       channel.on('error', (error) => (problem = error))
       channel.on('close', () => {
         gone = true
-        subscriber.error(problem ?? new Error('the channel was closed'))
+        if (problem !== undefined) return subscriber.error(problem)
+        // It was lost with its connection, which tells why in this same turn.
+        asapScheduler.schedule(() => subscriber.error(new Error('the channel was closed')))
       })
       if (subscriber.closed) return closeChannel(model, channel)
       opened = channel

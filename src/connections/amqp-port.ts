@@ -25,7 +25,7 @@ export interface AmqpChannel {
   readonly check: (queue: string) => Observable<number>
   readonly declare: (queue: string, queueArguments: Readonly<Record<string, unknown>>) => Observable<unknown>
   readonly purge: (queue: string) => Observable<number>
-  /** Calls `answered` at the broker's confirm, or refusal. Throws when the channel is gone. */
+  /** Calls `answered` at the broker's confirm, or refusal; never when the channel is lost before. Throws when it is gone. */
   readonly publish: (queue: string, body: Buffer, properties: AmqpProperties, answered: (refused: boolean) => void) => void
   /** The id of each message that no queue received; comes before its confirm. */
   readonly returned: Observable<string>

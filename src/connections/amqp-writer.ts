@@ -1,4 +1,4 @@
-import { asyncScheduler, concat, Observable, switchMap, throwError } from 'rxjs'
+import { asyncScheduler, concat, Observable, switchMap, tap, throwError } from 'rxjs'
 import type { Subscriber } from 'rxjs'
 import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
@@ -33,7 +33,11 @@ interface Write {
 interface Caution {
   /** The last one ended with a refusal or a return. */
   wary: boolean
+  /** The largest body that RabbitMQ takes, once it has told so: it closes the channel on a larger one. */
+  maxBytes: number
 }
+
+const sizeRefused = /message size \d+ is larger than (?:configured )?max size (\d+)/
 
 /**
  * Persistent, mandatory, confirmed; while the broker blocks us, writes wait here unsent, in order. So do they, after
@@ -123,6 +127,7 @@ const confirmedWriter = (
       (message) => {
         const reason = uncarriable(message)
         if (reason !== undefined) return throwError(() => new Rejection(reason, 'rabbitmq'))
+        if (message.body.length > caution.maxBytes) return throwError(() => new Rejection(`larger than the ${caution.maxBytes} bytes that RabbitMQ takes`, 'rabbitmq'))
         return new Observable<never>((done) => {
           const write: Write = { message, done, since: 0, returned: false }
           if (mayGo() && held.size === 0) return publish(write)
@@ -138,19 +143,27 @@ const confirmedWriter = (
  * Publishes to a queue over a connection of its own: exchange `""`, routing key the queue's name.
  *
  * A write completes when RabbitMQ has confirmed the persistent message and has not returned it
- * as unroutable. What AMQP cannot carry is rejected, unsent. A refusal, a return, and a confirm that does not come in time end the
- * connection; the next one makes the queue anew if it is gone.
+ * as unroutable. What AMQP cannot carry is rejected, unsent; so is, from the first one on for which RabbitMQ has
+ * closed the channel, what is larger than its `max_message_size`. A refusal, a return, and a confirm that does not
+ * come in time end the connection; the next one makes the queue anew if it is gone.
  *
  * **Orders**: as written; after a refusal or a return one message goes first, and the others wait for its confirm.
  * **Holds**: what is unconfirmed; while RabbitMQ blocks publishers, and behind that first one, also what it was given, unsent.
  */
 export const amqpWriter = (settings: AmqpWriterSettings): Connection<Message> => {
   const links = amqpLinks(settings)
-  const caution: Caution = { wary: false }
+  const caution: Caution = { wary: false, maxBytes: Number.POSITIVE_INFINITY }
+  const learn = (error: unknown): void => {
+    const told = sizeRefused.exec((error as Error).message)?.[1]
+    if (told !== undefined) caution.maxBytes = Number(told)
+  }
   const writerOn = (link: AmqpLink, proven: () => void): Observable<Writer<Message>> =>
     concat(
       ensureQueue(link, settings),
-      link.channel({ confirms: true }).pipe(switchMap((channel) => confirmedWriter(link, channel, settings, proven, caution))),
+      link.channel({ confirms: true }).pipe(
+        tap({ error: learn }),
+        switchMap((channel) => confirmedWriter(link, channel, settings, proven, caution)),
+      ),
     )
   return reconnect<Writer<Message>>(
     (proven) => links.pipe(switchMap((link) => writerOn(link, proven))),

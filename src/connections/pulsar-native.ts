@@ -3,6 +3,7 @@ import type { Subscriber } from 'rxjs'
 import type * as Pulsar from 'pulsar-client'
 import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
+import { defaultMaxMessageBytes } from '../message.js'
 import type { Message } from '../message.js'
 import { patience } from './patience.js'
 import { PulsarUnavailable } from './pulsar-answers.js'
@@ -80,7 +81,7 @@ const opened = <T extends { close: () => Promise<null> }>(open: () => Promise<T>
 
 const writerOn = (
   producer: Pulsar.Producer,
-  { key, confirmTimeoutMs = 30_000, maxMessageBytes = 700 * 1024 }: PulsarWriterSettings,
+  { key, confirmTimeoutMs = 30_000, maxMessageBytes = defaultMaxMessageBytes }: PulsarWriterSettings,
   proven: () => void,
 ): Observable<Writer<Message>> =>
   new Observable((subscriber) => {

@@ -2,6 +2,7 @@ import { asyncScheduler, catchError, defer, Observable, Subject, switchMap, thro
 import type { Subscriber, Subscription } from 'rxjs'
 import { Rejection } from '../delivery.js'
 import type { Connection } from '../delivery.js'
+import { defaultMaxMessageBytes } from '../message.js'
 import type { Message } from '../message.js'
 import { classify, isPoison, PulsarUnavailable, unavailable } from './pulsar-answers.js'
 import { authorization, topicPath } from './pulsar-endpoint.js'
@@ -51,7 +52,7 @@ interface Suspicion {
 }
 
 /** Whether it is too large to be sent, by a bound that needs no frame; what passes here passes there. */
-export const tooLarge = ({ id, body, properties }: Message, { key, maxMessageBytes = 700 * 1024 }: PulsarWriterSettings): string | undefined => {
+export const tooLarge = ({ id, body, properties }: Message, { key, maxMessageBytes = defaultMaxMessageBytes }: PulsarWriterSettings): string | undefined => {
   if (body.length > maxMessageBytes) return `larger than ${maxMessageBytes} bytes`
   const frameBytes = Math.ceil((body.length + 2) / 3) * 4 + Buffer.byteLength(JSON.stringify({ properties, id, key })) + 200
   return frameBytes > frameLimit(maxMessageBytes) ? `larger than the ${frameLimit(maxMessageBytes)} bytes of one frame` : undefined
@@ -63,7 +64,7 @@ const frameOf = ({ id, body, properties }: Message, key: string, context: string
 const writerOn = (
   socket: OpenSocket,
   answers: Observable<string>,
-  { key, confirmTimeoutMs = 30_000, maxMessageBytes = 700 * 1024, lateAnswer = () => {} }: PulsarWriterSettings,
+  { key, confirmTimeoutMs = 30_000, maxMessageBytes = defaultMaxMessageBytes, lateAnswer = () => {} }: PulsarWriterSettings,
   suspicion: Suspicion,
   proven: () => void,
 ): Observable<(message: Message) => Observable<Receipt>> =>

@@ -30,6 +30,8 @@ export interface PublisherSettings {
   readonly timeoutMs?: number
   /** The most records on the way. @default 1000 */
   readonly window?: number
+  /** A larger record is refused; a daemon has a limit of its own. Not more than the daemon's that takes it to Pulsar. @default 700 KiB */
+  readonly maxMessageBytes?: number
   /** The queue in RabbitMQ. @default 'publicQueue' */
   readonly queue?: string
   /** For a queue that is missing. @default 'auto' */
@@ -62,11 +64,11 @@ interface Road<T> {
 const writable = <T>(connection: Connection<T>): Observable<boolean> => connection.pipe(map((writer) => writer !== undefined))
 
 const messages = (settings: PublisherSettings, connection: Connection<Message>, sink: Sink<Message>): Road<Message> => {
-  const { deviceId = machineSerial(), idField = 'DeviceID', timeZone } = settings
+  const { deviceId = machineSerial(), idField = 'DeviceID', timeZone, maxMessageBytes } = settings
   return {
     sink,
     open: writable(connection),
-    prepare: toMessage(enrich({ deviceId, idField, ...(timeZone === undefined ? {} : { timeZone }) })),
+    prepare: toMessage(enrich({ deviceId, idField, ...(timeZone === undefined ? {} : { timeZone }) }), maxMessageBytes),
     idOf: ({ id }) => id,
   }
 }

@@ -2,7 +2,7 @@ import { defer, map, Observable, of, timer } from 'rxjs'
 import { Rejection } from '../delivery.js'
 import type { Outcome } from '../delivery.js'
 import { BadMessage, firstByteKind, splitArray, splitLines } from '../json.js'
-import { digestOf, maxPostedPropertiesBytes, newId as uuid, uncarriable } from '../message.js'
+import { defaultMaxMessageBytes, digestOf, maxPostedPropertiesBytes, newId as uuid, uncarriable } from '../message.js'
 import type { Message } from '../message.js'
 import type { Intake } from './intake.js'
 
@@ -119,7 +119,7 @@ const replyFor = (verdicts: readonly Verdict[], single: boolean): IngestReply =>
 export const httpSource = (
   {
     prepare,
-    maxMessageBytes = 700 * 1024,
+    maxMessageBytes = defaultMaxMessageBytes,
     deadlineMs = 10_000,
     maxWaitingBytes = 64 * 1024 * 1024,
     unavailable = () => undefined,

@@ -3,7 +3,7 @@ import type { Observable } from 'rxjs'
 import { rejectedBy, Rejection } from '../delivery.js'
 import type { Outcome, Source } from '../delivery.js'
 import type { Counts } from '../ledger.js'
-import { digestOf, newId, uncarriable } from '../message.js'
+import { defaultMaxMessageBytes, digestOf, newId, uncarriable } from '../message.js'
 import type { Message } from '../message.js'
 import { intake } from './intake.js'
 
@@ -113,11 +113,18 @@ export const librarySource = <T>({
   return { publish, deliveries: door.deliveries }
 }
 
-/** A record as a message: its own id or a new one, and the digest of the bytes as given. Refuses what no queue could carry. */
+/**
+ * A record as a message: its own id or a new one, and the digest of the bytes as given. Refuses what no queue could
+ * carry, and what is larger than `maxMessageBytes`, before or after `enrich`.
+ */
 export const toMessage =
-  (enrich: (body: Buffer) => Buffer) =>
-  (body: Buffer, { id = newId(), properties = {} }: PublishOptions): Message => {
+  (enrich: (body: Buffer) => Buffer, maxMessageBytes = defaultMaxMessageBytes) =>
+  (given: Buffer, { id = newId(), properties = {} }: PublishOptions): Message => {
+    const fitting = (bytes: Buffer): Buffer => {
+      if (bytes.length > maxMessageBytes) throw new Rejection(`larger than ${maxMessageBytes} bytes`)
+      return bytes
+    }
     const reason = uncarriable({ id, properties })
     if (reason !== undefined) throw new Rejection(reason)
-    return { id, body: enrich(body), properties, digest: digestOf(body) }
+    return { id, body: fitting(enrich(fitting(given))), properties, digest: digestOf(given) }
   }

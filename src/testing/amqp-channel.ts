@@ -14,6 +14,7 @@ export interface Broker {
   readonly queues: Map<string, MemoryQueue>
   readonly channels: Set<OpenChannel>
   readonly planFor: ReturnType<typeof planner<AmqpPlan>>
+  readonly maxMessageBytes: number
   readonly writes: RowLog
   readonly given: RowLog
   readonly accepted: RowLog
@@ -71,13 +72,14 @@ const later = <A>(answer: () => A): Observable<A> =>
 /** A channel of the scripted broker. */
 export const openChannel = (broker: Broker): Observable<AmqpChannel> =>
   new Observable((subscriber) => {
-    const { stage, who, queues, channels, planFor, writes, given, accepted } = broker
+    const { stage, who, queues, channels, planFor, maxMessageBytes, writes, given, accepted } = broker
     const life = new Subscription()
     const returned = new Subject<string>()
     const held = new Map<number, { readonly kept: Kept; readonly queue: MemoryQueue }>() // by tag, unacknowledged
     const consumers = new Set<Subject<never>>()
     const answer = confirms(broker, returned, life)
     let lastTag = 0
+    let tooLarge = false // what comes behind such a message is not looked at
 
     const channel: OpenChannel = {
       fail: (error) => {
@@ -132,6 +134,12 @@ export const openChannel = (broker: Broker): Observable<AmqpChannel> =>
         const { plan, tries } = planFor(letter)
         stage.say(who, `${letter} is published${tries === 1 ? '' : `, for the ${ordinal(tries)} time`}`, letter)
         writes.say(letter)
+        if (content.length > maxMessageBytes && !tooLarge) {
+          tooLarge = true
+          const reason = `PRECONDITION_FAILED - message size ${content.length} is larger than configured max size ${maxMessageBytes}`
+          life.add(timer(answerFrames).subscribe(() => channel.fail(new Error(reason))))
+        }
+        if (tooLarge) return
         const kept = plan === 'refused' || plan === 'returned' ? undefined : queues.get(queue)
         kept?.keep(letter, { content, properties: { messageId, headers } })
         answer(kept === undefined && plan !== 'refused' ? 'returned' : plan, letter, messageId, answered)

@@ -20,6 +20,8 @@ export interface ScriptedAmqpOptions {
   readonly arrivals?: string
   /** The queue that is there from the beginning; others are missing until they are declared. @default 'queue' */
   readonly queue?: string
+  /** `max_message_size`: a larger body closes the channel. @default no limit */
+  readonly maxMessageBytes?: number
   /** The letters of the messages that are out and unsettled when the run ends. @default '' */
   readonly unsettled?: string
 }
@@ -52,7 +54,7 @@ export interface ScriptedAmqp {
  */
 export const scriptedAmqp =
   (stage: Stage) =>
-  (row: string, plans: Plans<AmqpPlan> = {}, { arrivals, queue: name = 'queue', unsettled = '' }: ScriptedAmqpOptions = {}): ScriptedAmqp => {
+  (row: string, plans: Plans<AmqpPlan> = {}, { arrivals, queue: name = 'queue', maxMessageBytes = Number.POSITIVE_INFINITY, unsettled = '' }: ScriptedAmqpOptions = {}): ScriptedAmqp => {
     const who = stage.name('amqp')
     const now = (): number => stage.scheduler.frame
     const queue = memoryQueue(now)
@@ -62,6 +64,7 @@ export const scriptedAmqp =
       queues: new Map([[name, queue]]),
       channels: new Set(),
       planFor: planner<AmqpPlan>(plans, 1),
+      maxMessageBytes,
       writes: stage.open(`${who}.writes`),
       given: stage.open(`${who}.given`),
       accepted: stage.open(`${who}.accepted`),

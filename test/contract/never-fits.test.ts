@@ -15,11 +15,20 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true, force: true }))
 
 it('a record larger than three quarters of the embedded queue is rejected, and those behind it are accepted', async () => {
-  const { publish, close } = createPublisher({ to: folder, maxBytes: 1024 * 1024, timeoutMs: 5000 })
+  const { publish, close } = createPublisher({ to: folder, maxBytes: 1024 * 1024, maxMessageBytes: 4 * 1024 * 1024, timeoutMs: 5000 })
   const sizes = [10, 800_000, 2_000_000, 10]
   const results = await Promise.allSettled(sizes.map((size) => publish({ text: 'x'.repeat(size) })))
   expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled'])
   for (const result of [results[1], results[2]]) expect(result).toMatchObject({ reason: { code: 'BACKHAUL_REJECTED', maybeSent: false } })
+  await close()
+}, 20_000)
+
+it('a record larger than a daemon takes is rejected, as it is or with what is added to it, and those behind it are accepted', async () => {
+  const { publish, close } = createPublisher({ to: folder, timeoutMs: 5000 })
+  const sizes = [10, 700 * 1024 + 1, 700 * 1024 - '{"text":""}'.length, 690 * 1024]
+  const results = await Promise.allSettled(sizes.map((size) => publish({ text: 'x'.repeat(size) })))
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled'])
+  for (const result of [results[1], results[2]]) expect(result).toMatchObject({ reason: { code: 'BACKHAUL_REJECTED', maybeSent: false, message: 'larger than 716800 bytes' } })
   await close()
 }, 20_000)
 

@@ -1,51 +1,27 @@
-/** A small ext4 of one's own, in an image behind a loop device, that can be filled up and broken. Needs root. */
-import { execFileSync } from 'node:child_process'
-import { closeSync, ftruncateSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
+/** A small ext4 of one's own that can be filled up and broken. Needs root, losetup and mount. */
+import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, join } from 'node:path'
-
-const run = (command, ...args) => execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 30_000 }).trim()
+import { freshImage, mounted, run } from './power-cut/image.js'
 
 export const openDisk = (sizeMiB) => {
   const home = mkdtempSync(join(tmpdir(), 'backhaul-disk-'))
   const [image, folder] = [join(home, 'image'), join(home, 'disk')]
-  let device
-  let mounted = false
-  const file = openSync(image, 'w')
-  ftruncateSync(file, sizeMiB * 2 ** 20)
-  closeSync(file)
-  mkdirSync(folder)
-
+  let disk
   const mount = () => {
-    run('mount', '-o', 'errors=remount-ro', device, folder)
-    mounted = true
+    disk = mounted(image, folder, 'errors=remount-ro')
   }
   const unmount = () => {
-    if (mounted) run('umount', folder)
-    mounted = false
+    disk?.unmount()
+    disk = undefined
   }
-  const release = () => {
-    if (device !== undefined) run('losetup', '--detach', device)
-    rmSync(home, { recursive: true, force: true })
-  }
-  // Whoever interrupts the suite must not find a disk left behind; who uses it then is about to be killed.
-  const atExit = () => {
-    if (mounted) run('umount', '--lazy', folder)
-    release()
-  }
-  process.once('exit', atExit)
-  const close = () => {
-    unmount()
-    process.off('exit', atExit)
-    release()
-  }
+  const remove = () => rmSync(home, { recursive: true, force: true })
   const ballast = join(folder, 'ballast')
   try {
-    run('mkfs.ext4', '-q', '-F', image)
-    device = run('losetup', '--find', '--show', image)
+    freshImage(image, sizeMiB)
     mount()
   } catch (error) {
-    close()
+    remove()
     throw error
   }
   return {
@@ -64,7 +40,7 @@ export const openDisk = (sizeMiB) => {
     },
     free: () => rmSync(ballast),
     /** The file system meets an error and turns itself read-only, with everything open that is open. */
-    fail: () => writeFileSync(`/sys/fs/ext4/${basename(device)}/trigger_fs_error`, 'trouble'),
+    fail: () => writeFileSync(`/sys/fs/ext4/${basename(disk.device)}/trigger_fs_error`, 'trouble'),
     isReadOnly: () => {
       try {
         writeFileSync(join(folder, 'probe'), '')
@@ -77,14 +53,17 @@ export const openDisk = (sizeMiB) => {
     repair: () => {
       unmount()
       try {
-        run('e2fsck', '-y', device)
+        run('e2fsck', '-y', image)
       } catch (error) {
         // 1: mended.
         if (error.status !== 1) throw error
       }
       mount()
     },
-    close,
+    close: () => {
+      unmount()
+      remove()
+    },
   }
 }
 

@@ -53,6 +53,15 @@ describe('amqpWriter', () => {
     flush()
     expect([broker.holds(), broker.links()]).toEqual(['abc', 1])
   })
+  marbles('rejects what is larger than RabbitMQ takes, once that has told so by closing the channel, and its neighbours arrive', ({ source, amqp, run, rows, flush }) => {
+    const large = { a: message('a'), b: message('b', { text: 'x'.repeat(200) }), c: message('c'), d: message('d', { text: 'x'.repeat(200) }) }
+    const broker = amqp('          o', {}, { maxMessageBytes: 100 })
+    const { deliveries, settled } = source('abc 300ms d', { values: large })
+    run(deliveries.pipe(sinkTo(broker)))
+    rows([broker.writes, '         abc 199ms c'], [settled, '              -a- 199ms Bc 99ms D'])
+    flush()
+    expect([broker.holds(), broker.links()]).toEqual(['ac', 1])
+  })
   marbles('publishes again what was out when the connection was lost, in order, before anything new', ({ source, amqp, run, rows, flush }) => {
     const broker = amqp('          o---x 300ms o', { a: ['silent', 1], c: ['silent', 1] })
     const { deliveries, settled } = source('abc-----d', messages)

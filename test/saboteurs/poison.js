@@ -35,6 +35,22 @@ export const poison = [
     caughtBy: ['test/contract/never-fits.test.ts', 'a record larger than three quarters of the embedded queue is rejected'],
   },
   {
+    name: 'forget what RabbitMQ calls too large',
+    guarantee: 'A message larger than RabbitMQ takes is rejected, and holds up nobody.',
+    file: 'src/connections/amqp-writer.ts',
+    find: 'caution.maxBytes = Number(told)',
+    replace: 'caution.maxBytes = Number(told) * 9',
+    caughtBy: ['test/marbles/amqp.test.ts', 'rejects what is larger than RabbitMQ takes'],
+  },
+  {
+    name: 'publish whatever size',
+    guarantee: 'A publisher accepts nothing that would only become a dead letter, or hold up the road.',
+    file: 'src/pipelines/publisher.ts',
+    find: '), maxMessageBytes)',
+    replace: '), maxMessageBytes ?? 2 ** 30)',
+    caughtBy: ['test/contract/never-fits.test.ts', 'a record larger than a daemon takes is rejected'],
+  },
+  {
     name: 'take settings under which the largest message never fits',
     guarantee: 'The door accepts nothing that the embedded queue can never keep.',
     file: 'src/settings.ts',

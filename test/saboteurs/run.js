@@ -136,7 +136,8 @@ const control = async ([copy, ...others], chosen) => {
     for (const other of others) await cp(join(copy, 'dist'), join(other, 'dist'), { recursive: true })
   }
   const files = [...new Set(chosen.map(({ caughtBy: [file] }) => file))]
-  const ran = await tests(copy, files, [...new Set(chosen.map(({ caughtBy: [, title] }) => title))], limitMs.control, [])
+  const titles = [...new Set(chosen.map(({ caughtBy: [, title] }) => title))]
+  const ran = await tests(copy, files, titles, limitMs.control + limitMs.wire * chosen.filter((one) => one.wire).length, [])
   if (ran === undefined) throw new Error('control: the tests hang without any saboteur')
   const bad = ran.find(({ status }) => status === 'failed' || status === 'broken')
   if (bad !== undefined) throw new Error(`control: red without any saboteur: ${bad.title}\n${bad.message}`)

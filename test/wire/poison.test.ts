@@ -65,13 +65,15 @@ await describeWire('a message that cannot be carried', ({ amqpUrl, pulsarUrl }) 
   it.each([
     ['amqp://', 'an id that is too long', { id: 'i'.repeat(256) }],
     ['amqp://', 'a property whose name is too long', { properties: { ['n'.repeat(256)]: 'x' } }],
+    ['amqp://', 'more bytes than a daemon takes', {}, 'x'.repeat(700 * 1024)],
+    ['http://', 'more bytes than the daemon takes', {}, 'x'.repeat(700 * 1024)],
     ['http://', 'a property that no header carries', { properties: { site: 'Łódź' } }],
     ['http://', 'an id that no header carries', { id: 'a\nb' }],
     ['http://', 'more properties than the door takes', { properties: { site: 'x'.repeat(20_000) } }],
-  ])('is refused by a publisher to %s, for %s, and those behind it are accepted', async (to, _why, options) => {
+  ])('is refused by a publisher to %s, for %s, and those behind it are accepted', async (to, _why, options, text = '') => {
     const started = await start()
     const { publish, close } = createPublisher({ to: to === 'amqp://' ? amqpUrl : started.url, queue: own.queue })
-    const [before, it, behind] = await Promise.allSettled([publish({ name: 'before' }), publish({ name: 'it' }, options), publish({ name: 'behind' })])
+    const [before, it, behind] = await Promise.allSettled([publish({ name: 'before' }), publish({ name: 'it', text }, options), publish({ name: 'behind' })])
     expect(it).toMatchObject({ status: 'rejected', reason: { code: 'BACKHAUL_REJECTED', maybeSent: false } })
     expect([before?.status, behind?.status]).toEqual(['fulfilled', 'fulfilled'])
     await close()

@@ -242,10 +242,26 @@ describeFaults('RabbitMQ with alarms', (own) => {
     running.unsubscribe()
   }, 90_000)
 
+  it('closes the channel on what is larger than its max_message_size: that one is rejected, and its neighbours arrive', async () => {
+    const queue = 'small'
+    const { deliveries, settled, give } = feed()
+    await own.rabbitmqctl('eval', 'application:set_env(rabbit, max_message_size, 100000).')
+    const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [own.amqpUrl], queue }))).subscribe()
+    give(0)
+    deliveries.next({ value: { ...message(1), body: Buffer.alloc(200_000, 'x') }, settle: (outcome) => settled.push(outcome.kind === 'rejected' ? `rejected: ${outcome.reason}` : outcome.kind) })
+    give(2)
+    await eventually('all answered', () => settled.length === 3)
+    expect([...settled].sort()).toEqual(['accepted m0', 'accepted m2', 'rejected: larger than the 100000 bytes that RabbitMQ takes'])
+    running.unsubscribe()
+    await own.rabbitmqctl('eval', 'application:unset_env(rabbit, max_message_size).')
+  }, 30_000)
+
   it('connections that the broker closes under load: nothing is lost, first deliveries keep their order', async () => {
     const queue = 'closed'
     const { deliveries, give, acceptedCount } = feed()
-    const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [own.amqpUrl], queue }), { window: 100 })).subscribe()
+    const reasons: string[] = []
+    const onState = (state: AmqpState): unknown => state.kind === 'lost' && reasons.push(String(state.error))
+    const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [own.amqpUrl], queue, onState }), { window: 100 })).subscribe()
     const seen: string[] = []
     running.add(
       rabbitmqSource(amqpReader({ urls: [own.amqpUrl] }).channels({ queue }), { window: 100 }).subscribe(({ value, settle }) => {
@@ -261,6 +277,8 @@ describeFaults('RabbitMQ with alarms', (own) => {
     await eventually('all accepted', () => acceptedCount() === 6000, 30_000)
     await eventually('all seen', () => new Set(seen).size === 6000, 30_000)
     running.unsubscribe()
+    expect(reasons.length).toBeGreaterThan(2)
+    for (const reason of reasons) expect(reason).toMatch(/CONNECTION_FORCED - a test/)
     expect([...new Set(seen)]).toEqual(range(0, 6000).map((n) => `m${n}`))
   }, 90_000)
 })

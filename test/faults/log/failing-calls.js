@@ -84,7 +84,8 @@ export const slowSyncs = async ({ modules, syncs = 3, slowMs = 2000 }) => {
   const shop = openWorkshop(modules)
   const { report, add } = tally()
   try {
-    const one = await shop.live([`fdatasync:delay_enter=${slowMs * 1000}:when=6..${5 + syncs}`], { stalls: true, deadlineMs: 60_000 + syncs * slowMs })
+    // Each round has a sync.
+    const one = await shop.live([`fdatasync:delay_enter=${slowMs * 1000}:when=6..${5 + syncs}`], { rounds: 14 + syncs, stalls: true, deadlineMs: 60_000 + syncs * slowMs })
     const delayed = one.calls.filter(({ line }) => line.includes('DELAYED')).length
     add(await one.judge())
     return { ...report, points: syncs, struck: delayed, stallMs: one.ledger.stalledMs }

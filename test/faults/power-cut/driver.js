@@ -36,7 +36,7 @@ const threadsStopped = (pid) =>
 const cut = async (root, round) => {
   const [image, copy, ledger] = ['image', 'copy', 'ledger'].map((name) => join(root, `${name}-${round}`))
   freshImage(image)
-  const release = mounted(image, join(root, `disk-${round}`))
+  const { unmount: release } = mounted(image, join(root, `disk-${round}`))
   const task = {
     modules: new URL('../../../dist/connections', import.meta.url).href,
     folder: join(root, `disk-${round}`, 'queue'),
@@ -64,7 +64,7 @@ const cut = async (root, round) => {
   }
 
   const [accepted, settled] = ['a', 's'].map((kind) => new Set(lines.filter((line) => line.startsWith(kind)).map((line) => line.slice(1))))
-  const releaseCopy = mounted(copy, join(root, `copy-disk-${round}`))
+  const { unmount: releaseCopy } = mounted(copy, join(root, `copy-disk-${round}`))
   try {
     const log = await firstValueFrom(openSegmentLog(join(root, `copy-disk-${round}`, 'queue'), { maxBytes: 2 ** 26 }))
     const pending = (await allPending(log)).map(({ body }) => body.toString().trim())
@@ -97,7 +97,7 @@ const root = mkdtempSync(join(tmpdir(), 'backhaul-power-cut-'))
 try {
   try {
     freshImage(join(root, 'probe'))
-    mounted(join(root, 'probe'), join(root, 'probe-disk'))()
+    mounted(join(root, 'probe'), join(root, 'probe-disk')).unmount()
   } catch (error) {
     console.log(`power cuts skipped: no loop-mounted ext4 here (${String(error.stderr || error.message).trim().split('\n')[0]})`)
     process.exitCode = 77

@@ -2,7 +2,7 @@
 import { execFileSync } from 'node:child_process'
 import { closeSync, ftruncateSync, mkdirSync, openSync } from 'node:fs'
 
-export const run = (command, ...args) => execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] }).trim()
+export const run = (command, ...args) => execFileSync(command, args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], timeout: 120_000 }).trim()
 
 export const freshImage = (path, sizeMiB = 160) => {
   const file = openSync(path, 'w')
@@ -11,12 +11,12 @@ export const freshImage = (path, sizeMiB = 160) => {
   run('mkfs.ext4', '-q', '-F', path)
 }
 
-/** An image as a mounted folder; `undo` takes both away again. The file holds only what was synced, or is old. */
-export const mounted = (image, folder) => {
+/** An image as a mounted folder, until `unmount`. The file holds only what was synced, or is old. */
+export const mounted = (image, folder, options = 'commit=60') => {
   const device = run('losetup', '--find', '--show', '--direct-io=on', image)
   try {
     mkdirSync(folder, { recursive: true })
-    run('mount', '-o', 'commit=60', device, folder)
+    run('mount', '-o', options, device, folder)
   } catch (error) {
     run('losetup', '--detach', device)
     throw error
@@ -27,11 +27,12 @@ export const mounted = (image, folder) => {
     run('losetup', '--detach', device)
   }
   process.once('exit', atExit)
-  return () => {
+  const unmount = () => {
     run('umount', folder)
     process.off('exit', atExit)
     run('losetup', '--detach', device)
   }
+  return { device, unmount }
 }
 
 /** The disk as it would be found after a power cut in this moment; whoever writes to it stands still meanwhile. */

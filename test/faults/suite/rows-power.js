@@ -47,13 +47,13 @@ const onImage = async ({ brokers }) => {
       await unmount()
       rmSync(image)
       image = join(home, `image-${cuts}`)
-      release = mounted(image, folder)
+      release = mounted(image, folder).unmount
     },
   }
   try {
     await brokers.kill('rabbitmq')
     freshImage(image, 512)
-    release = mounted(image, folder)
+    release = mounted(image, folder).unmount
     mkdirSync(join(folder, 'rabbitmq'))
     rmSync(brokers.rabbitmqData, { recursive: true, force: true })
     symlinkSync(join(folder, 'rabbitmq'), brokers.rabbitmqData)
