@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { once } from 'node:events'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -18,11 +18,10 @@ const userFolder = (example: string): string => {
   symlinkSync(root, join(folder, 'node_modules', 'backhaul'))
   symlinkSync(join(root, 'node_modules', 'rxjs'), join(folder, 'node_modules', 'rxjs'))
   cpSync(join(root, 'examples', example), join(folder, example))
-  cpSync(join(root, 'examples', 'package.json'), join(folder, 'package.json'))
+  writeFileSync(join(folder, 'package.json'), '{ "private": true, "type": "module" }')
   return folder
 }
-const run = (example: string, args: readonly string[] = []) => {
-  const cwd = userFolder(example)
+const run = (example: string, args: readonly string[] = [], cwd = userFolder(example)) => {
   const child = spawn(process.execPath, [...args, example], { cwd, stdio: ['pipe', 'pipe', 'pipe'] })
   const lines: string[] = []
   let errors = ''
@@ -48,6 +47,14 @@ describe('examples', () => {
     const lines = await until((seen) => seen.length === 4)
     const promised = /```\n((topic-log|udp) [^`]*)```/.exec(readme)?.[1]?.trim().split('\n')
     expect([...lines].sort()).toEqual([...(promised ?? [])].sort())
+    child.kill()
+  })
+
+  it.each(['pipeline.js', 'one-process.js'])('%s runs in a checkout too, from wherever one is', async (example) => {
+    folder = mkdtempSync(join(tmpdir(), 'backhaul-example-'))
+    const { child, until, errors } = run(join(root, 'examples', example), [], folder)
+    await Promise.race([until((seen) => seen.length > 0), once(child, 'close')])
+    expect(errors()).toBe('')
     child.kill()
   })
 

@@ -1,7 +1,7 @@
 import amqp from 'amqplib'
 import type { ChannelModel, ConfirmChannel } from 'amqplib'
 import { count, filter, firstValueFrom, from, lastValueFrom, map, Subject, tap } from 'rxjs'
-import { afterAll, beforeAll, expect, it } from 'vitest'
+import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
 import type { AmqpState } from '../../src/connections/amqp-queue.js'
 import { amqpReader } from '../../src/connections/amqp-reader.js'
 import { amqpWriter } from '../../src/connections/amqp-writer.js'
@@ -246,6 +246,7 @@ describeFaults('RabbitMQ with alarms', (own) => {
     const queue = 'small'
     const { deliveries, settled, give } = feed()
     await own.rabbitmqctl('eval', 'application:set_env(rabbit, max_message_size, 100000).')
+    onTestFinished(async () => void (await own.rabbitmqctl('eval', 'application:unset_env(rabbit, max_message_size).')))
     const running = deliveries.pipe(rabbitmqSink(amqpWriter({ urls: [own.amqpUrl], queue }))).subscribe()
     give(0)
     deliveries.next({ value: { ...message(1), body: Buffer.alloc(200_000, 'x') }, settle: (outcome) => settled.push(outcome.kind === 'rejected' ? `rejected: ${outcome.reason}` : outcome.kind) })
@@ -253,7 +254,6 @@ describeFaults('RabbitMQ with alarms', (own) => {
     await eventually('all answered', () => settled.length === 3)
     expect([...settled].sort()).toEqual(['accepted m0', 'accepted m2', 'rejected: larger than the 100000 bytes that RabbitMQ takes'])
     running.unsubscribe()
-    await own.rabbitmqctl('eval', 'application:unset_env(rabbit, max_message_size).')
   }, 30_000)
 
   it('connections that the broker closes under load: nothing is lost, first deliveries keep their order', async () => {

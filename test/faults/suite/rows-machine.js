@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { openDisk, whyNoDisk } from '../disk.js'
 import { throughProxies } from './rows-network.js'
-import { endsWithItsConnection, keepsNothingWithYes, patientWithTheFuture, trustsFailedWrite } from './sabotage.js'
+import { endsWithItsConnection, keepsNothingWithYes, patientWithTheFuture } from './sabotage.js'
 import { eventually, pause } from './wait.js'
 
 /** Milliseconds until it holds. */
@@ -107,7 +107,7 @@ export const machine = [
     bar: '0 lost, refused within 100 ms, taking again 10 s after there is room, no restart',
     needs: whyNoDisk,
     prepare: onDisk,
-    sabotage: trustsFailedWrite,
+    sabotage: keepsNothingWithYes,
     atMost: { refusedMs: 100, healedMs: 10_000, starts: 1 },
     atLeast: { refusals: 1 },
     faults: async ({ ingest, pulsar, disk, ledger, flowing, bite, count }) => {
