@@ -82,7 +82,7 @@ const portOf = (channel: Channel): AmqpChannel => {
   // amqplib tells the callback of each unconfirmed publish about the close as if it had been refused: before that.
   channel.prependListener('close', () => (closed = true))
   return {
-    check: (queue) => defer(() => from(channel.checkQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
+    check: (queue) => defer(() => from(channel.checkQueue(queue))).pipe(map(({ messageCount, consumerCount }) => ({ messages: messageCount, consumers: consumerCount }))),
     declare: (queue, queueArguments) => defer(() => from(channel.assertQueue(queue, { durable: true, arguments: queueArguments }))),
     purge: (queue) => defer(() => from(channel.purgeQueue(queue))).pipe(map(({ messageCount }) => messageCount)),
     publish: (queue, body, properties, answered) => {

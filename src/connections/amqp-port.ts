@@ -21,8 +21,8 @@ export interface AmqpLink {
 
 /** An open channel. */
 export interface AmqpChannel {
-  /** How many messages wait in a queue. Errors with `code` 404 when it is not there, and the channel is lost. */
-  readonly check: (queue: string) => Observable<number>
+  /** Errors with `code` 404 when the queue is not there, and the channel is lost. */
+  readonly check: (queue: string) => Observable<AmqpQueueCounts>
   readonly declare: (queue: string, queueArguments: Readonly<Record<string, unknown>>) => Observable<unknown>
   readonly purge: (queue: string) => Observable<number>
   /** Calls `answered` at the broker's confirm, or refusal; never when the channel is lost before. Throws when it is gone. */
@@ -31,6 +31,14 @@ export interface AmqpChannel {
   readonly returned: Observable<string>
   /** Emits the consumer before its first message; errors when the broker cancels it. */
   readonly consume: (queue: string, prefetch: number, receive: (raw: RawMessage) => void) => Observable<AmqpConsumer>
+}
+
+/** What a broker tells of a queue. */
+export interface AmqpQueueCounts {
+  /** Those that nobody has been given. */
+  readonly messages: number
+  /** One that has died counts until what it held is back in the queue. */
+  readonly consumers: number
 }
 
 /** A consumer that runs. */

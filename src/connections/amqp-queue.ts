@@ -38,12 +38,15 @@ export const amqpLinks = ({ urls, heartbeatS = 10, connectTimeoutMs = 10_000, op
 
 export const isMissing = (error: unknown): boolean => (error as { code?: number }).code === 404
 
-const argumentsFor = ({ serverVersion }: AmqpLink, { queueType = 'auto', queueArguments = {} }: DeclaredQueue): Record<string, unknown> => {
-  const four = Number.parseInt(serverVersion, 10) >= 4
-  const quorum = queueType === 'quorum' || (queueType === 'auto' && four)
+const isFour = ({ serverVersion }: AmqpLink): boolean => Number.parseInt(serverVersion, 10) >= 4
+/** Whether it is a quorum queue, if it was made as declared. */
+export const isQuorum = (link: AmqpLink, { queueType = 'auto' }: DeclaredQueue): boolean => queueType === 'quorum' || (queueType === 'auto' && isFour(link))
+
+const argumentsFor = (link: AmqpLink, declared: DeclaredQueue): Record<string, unknown> => {
+  const { queueArguments = {} } = declared
   // RabbitMQ 3 has no limit unless told, and -1 there is a limit: it drops a message at its first return.
-  const unlimited = four ? { 'x-delivery-limit': -1 } : {}
-  return quorum ? { 'x-queue-type': 'quorum', ...unlimited, ...queueArguments } : queueArguments
+  const unlimited = isFour(link) ? { 'x-delivery-limit': -1 } : {}
+  return isQuorum(link, declared) ? { 'x-queue-type': 'quorum', ...unlimited, ...queueArguments } : queueArguments
 }
 
 /** Completes when the queue is there. A check that fails costs its channel, so it gets one of its own. */

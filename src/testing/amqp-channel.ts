@@ -125,7 +125,11 @@ export const openChannel = (broker: Broker): Observable<AmqpChannel> =>
       },
     })
     const port: AmqpChannel = {
-      check: (queue) => later(() => found(queue).waiting().length),
+      check: (name) =>
+        later(() => {
+          const { waiting, takers } = found(name)
+          return { messages: waiting().length, consumers: takers() }
+        }),
       purge: (queue) => later(() => found(queue).purge()),
       declare: (queue) => later(() => queues.has(queue) || queues.set(queue, memoryQueue(() => stage.scheduler.frame))),
       publish: (queue, content, { messageId, headers }, answered) => {

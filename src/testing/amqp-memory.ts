@@ -23,6 +23,8 @@ export interface MemoryQueue {
   readonly keep: (letter: string, raw: Omit<RawMessage, 'fields'>) => void
   readonly join: (taker: Taker) => void
   readonly leave: (taker: Taker) => void
+  /** How many takers there are. */
+  readonly takers: () => number
   /** Gone for good. */
   readonly accept: (kept: Kept) => void
   /** Back to its place. */
@@ -65,6 +67,7 @@ export const memoryQueue = (now: () => number): MemoryQueue => {
       wake()
     },
     leave: (taker) => takers.delete(taker),
+    takers: () => takers.size,
     accept: (kept) => {
       outside.delete(kept)
       wake()

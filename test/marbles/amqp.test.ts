@@ -169,6 +169,23 @@ describe('rabbitmqSource', () => {
     run(sourceFrom(broker).pipe(answering({ a: [200, accepted], b: [2, accepted] })))
     rows([broker.given, '            a-b 197ms (abc)'], [broker.accepted, '         201ms (abc)'])
   })
+  marbles('takes nothing while another consumer is left: what that one was given comes first once it is gone', ({ amqp, run, rows }) => {
+    const broker = amqp('            o', {}, { arrivals: 'abcd' })
+    run(sourceFrom(broker, { window: 2 }).pipe(settleAfter(10_000)), '^--- 100ms !')
+    run(sourceFrom(broker).pipe(settleAfter(1)), ' --^')
+    rows([broker.given, '            ab 150ms (abcd)'])
+  })
+  marbles('shares the queue with a consumer that stays, after 5 s', ({ amqp, run, rows }) => {
+    const broker = amqp('            o', {}, { arrivals: 'abcd' })
+    run(sourceFrom(broker, { window: 2 }).pipe(settleAfter(10_000)))
+    run(sourceFrom(broker).pipe(settleAfter(1)), ' --^')
+    rows([broker.given, '            ab 5s (cd)'])
+  })
+  marbles('begins with a quorum queue when that has something: one that starts again tells of nothing until it knows who held what', ({ amqp, run, rows }) => {
+    const broker = amqp('            o', {}, { arrivals: '---a 100ms b' })
+    run(rabbitmqSource(amqpReader({ urls, open: broker.open }).channels({ queue: 'queue', queueType: 'quorum' })).pipe(settleAfter(1)))
+    rows([broker.given, '            50ms a 53ms b'])
+  })
   marbles('consumes again when the broker cancels its consumer', ({ amqp, run, rows }) => {
     const broker = amqp('            o--!', {}, { arrivals: 'ab---c' })
     run(sourceFrom(broker).pipe(answering({ b: [9, accepted] })))

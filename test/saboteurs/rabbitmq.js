@@ -1,6 +1,7 @@
 const writer = 'src/connections/amqp-writer.ts'
 const client = 'src/connections/amqp-client.ts'
 const properties = 'src/connections/amqp-message.ts'
+const reader = 'src/connections/amqp-reader.ts'
 const queue = 'src/connections/amqp-queue.ts'
 const source = 'src/sources/rabbitmq.ts'
 const marbles = (title) => ['test/marbles/rabbitmq.test.ts', title]
@@ -88,7 +89,7 @@ export const rabbitmq = [
     name: 'drop after twenty redeliveries',
     guarantee: 'A queue that we make never drops what comes again and again.',
     file: queue,
-    find: "four ? { 'x-delivery-limit': -1 } : {}",
+    find: "isFour(link) ? { 'x-delivery-limit': -1 } : {}",
     replace: '{}',
     caughtBy: marbles('makes a missing queue so that RabbitMQ 4.0.5 syncs before it confirms'),
   },
@@ -96,7 +97,7 @@ export const rabbitmq = [
     name: 'drop at the first return on RabbitMQ 3',
     guarantee: 'A queue that we make never drops what comes again and again.',
     file: queue,
-    find: "four ? { 'x-delivery-limit': -1 } : {}",
+    find: "isFour(link) ? { 'x-delivery-limit': -1 } : {}",
     replace: "{ 'x-delivery-limit': -1 }",
     caughtBy: marbles('gives a quorum queue of RabbitMQ 3 no delivery limit'),
   },
@@ -207,5 +208,47 @@ export const rabbitmq = [
     find: 'if (refused || write.returned) caution.wary = true\n',
     replace: '\n',
     caughtBy: ['test/marbles/amqp.test.ts', 'after a refusal sends one message and waits for its confirm'],
+  },
+  {
+    name: 'consume beside a consumer that is about to go',
+    guarantee: 'What a dead consumer was given comes before what is new.',
+    file: reader,
+    find: 'consumers > 0 ||',
+    replace: 'consumers < 0 ||',
+    caughtBy: ['test/marbles/amqp.test.ts', 'takes nothing while another consumer is left'],
+  },
+  {
+    name: 'wire: consume beside a consumer that is about to go',
+    guarantee: 'What a dead consumer was given comes before what is new.',
+    file: reader,
+    find: 'consumers > 0 ||',
+    replace: 'consumers < 0 ||',
+    caughtBy: wire('takes nothing before an earlier consumer is gone'),
+    wire: true,
+  },
+  {
+    name: 'wait for ever for other consumers',
+    guarantee: 'A queue can be shared.',
+    file: reader,
+    find: 'const vacateMs = 5000',
+    replace: 'const vacateMs = 2 ** 31 - 1',
+    caughtBy: ['test/marbles/amqp.test.ts', 'shares the queue with a consumer that stays'],
+  },
+  {
+    name: 'believe a quorum queue that says it is empty',
+    guarantee: 'A quorum queue that starts again is consumed when it knows who held what.',
+    file: reader,
+    find: '|| (quorum && messages === 0)',
+    replace: '|| (!quorum && messages < 0)',
+    caughtBy: ['test/marbles/amqp.test.ts', 'begins with a quorum queue when that has something'],
+  },
+  {
+    name: 'wire: consume as soon as a quorum queue can be reached',
+    guarantee: 'A quorum queue that starts again is consumed when it knows who held what.',
+    file: reader,
+    find: 'consumers > 0 || (quorum && messages === 0)',
+    replace: 'consumers < 0 || (!quorum && messages < 0)',
+    caughtBy: wire('its quorum queue gives what a consumer held before what lies behind it'),
+    wire: true,
   },
 ]

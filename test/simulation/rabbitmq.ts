@@ -319,7 +319,11 @@ export const simulatedRabbit = (version: string, { random, trace, point, fail }:
       return queue
     }
     return {
-      check: (name) => request(() => find(name).ready.length),
+      check: (name) =>
+        request(() => {
+          const { ready, consumers } = find(name)
+          return { messages: ready.length, consumers: consumers.size }
+        }),
       declare: (name) =>
         request(() => {
           if (queues.has(name)) return

@@ -52,7 +52,7 @@ const rabbit = (queues: Map<string, ModelQueue>) => {
   }
   const channel = {
     declare: (name: string, given: Arguments) => defer(() => declare(name, given)),
-    check: (name: string) => defer(() => (queues.has(name) ? of(0) : throwError(() => refusal(404, 'NOT_FOUND')))),
+    check: (name: string) => defer(() => (queues.has(name) ? of({ messages: 0, consumers: 0 }) : throwError(() => refusal(404, 'NOT_FOUND')))),
   } as unknown as AmqpChannel
   const link: AmqpLink = { serverVersion: '3.10.8', blocked: NEVER, channel: () => defer(() => ((channels += 1), of(channel))) }
   return { link, made, channels: () => channels }

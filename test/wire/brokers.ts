@@ -32,7 +32,8 @@ export interface OwnBrokers extends Brokers {
   readonly rabbitmqctl: (...args: readonly string[]) => Promise<string>
   /**
    * RabbitMQ 3.10 keeps a declaration in memory for up to two seconds, and forgets the queue, and all that is in it,
-   * when it is killed within them. This writes down what is declared by now; it touches no message.
+   * when it is killed within them (a quorum queue comes back empty then, and without a leader). This writes down what
+   * is declared by now; it touches no message.
    */
   readonly remember: () => Promise<void>
   /** RabbitMQ's own log, so far. */
@@ -167,7 +168,7 @@ export const ownBrokers = (
     freeze: verb('freeze'),
     thaw: verb('thaw'),
     rabbitmqctl: (...args) => run(dir, ['rabbitmqctl', ...args]),
-    remember: async () => void (await run(dir, ['rabbitmqctl', 'eval', 'mnesia:sync_log().'])),
+    remember: async () => void (await run(dir, ['rabbitmqctl', 'eval', 'mnesia:sync_log(), [dets:sync(Table) || Table <- dets:all()].'])),
     rabbitmqLog: () => {
       const folder = join(dir, 'rabbitmq', 'log')
       return readdirSync(folder, { withFileTypes: true })

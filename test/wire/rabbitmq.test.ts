@@ -1,7 +1,9 @@
 import amqp from 'amqplib'
 import type { ChannelModel, ConfirmChannel } from 'amqplib'
-import { count, filter, firstValueFrom, from, lastValueFrom, map, Subject, tap } from 'rxjs'
+import { count, defer, filter, firstValueFrom, from, lastValueFrom, map, Subject, tap } from 'rxjs'
 import { afterAll, beforeAll, expect, it, onTestFinished } from 'vitest'
+import { openAmqp } from '../../src/connections/amqp-client.js'
+import type { OpenAmqp } from '../../src/connections/amqp-port.js'
 import type { AmqpState } from '../../src/connections/amqp-queue.js'
 import { amqpReader } from '../../src/connections/amqp-reader.js'
 import { amqpWriter } from '../../src/connections/amqp-writer.js'
@@ -166,6 +168,37 @@ await describeWire('RabbitMQ', ({ amqpUrl }) => {
     expect(counts.taken).toBe(counts.accepted + counts.rejected + counts.released + counts.unsettled)
   })
 
+  it.each(['classic', 'quorum'])('takes nothing before an earlier consumer is gone: what that one was given comes first, %s queue', async (type) => {
+    const queue = ownQueue()
+    await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': type } })
+    await fill(queue, 30)
+    const earlier = await amqp.connect(amqpUrl)
+    onTestFinished(() => earlier.close().catch(() => undefined))
+    const held: string[] = []
+    const theirs = await earlier.createChannel()
+    await theirs.prefetch(10)
+    await theirs.consume(queue, (given) => held.push(String(given?.properties.messageId)))
+    await eventually('the earlier one holds ten', () => held.length === 10)
+    let asked = 0
+    const counting: OpenAmqp = (url, options) =>
+      openAmqp(url, options).pipe(
+        map((link) => ({
+          ...link,
+          channel: (how) => link.channel(how).pipe(map((open) => ({ ...open, check: (name) => defer(() => ((asked += 1), open.check(name))) }))),
+        })),
+      )
+    const seen: string[] = []
+    const running = rabbitmqSource(amqpReader({ urls: [amqpUrl], open: counting }).channels({ queue })).subscribe(({ value, settle }) => {
+      seen.push(value.id)
+      settle(accepted)
+    })
+    onTestFinished(() => running.unsubscribe())
+    await eventually('it has asked some times, or has begun', () => asked > 5 || seen.length > 0)
+    await earlier.close()
+    await eventually('all of them', () => seen.length >= 30)
+    expect(seen).toEqual(range(0, 30).map((n) => `m${n}`))
+  })
+
   it('a consumer that the broker cancels is healed', async () => {
     const queue = ownQueue()
     await channel.assertQueue(queue, { durable: true })
@@ -285,6 +318,35 @@ describeFaults('RabbitMQ with alarms', (own) => {
 
 describeFaults('RabbitMQ that freezes and dies', (own) => {
   beforeAll(() => own.start('rabbitmq'), 120_000)
+
+  it('killed and started again, its quorum queue gives what a consumer held before what lies behind it', async () => {
+    const queue = 'held'
+    const connection = await amqp.connect(own.amqpUrl)
+    connection.on('error', () => undefined)
+    const channel = await connection.createConfirmChannel()
+    channel.on('error', () => undefined)
+    await channel.assertQueue(queue, { durable: true, arguments: { 'x-queue-type': 'quorum' } })
+    for (const n of range(0, 2000)) channel.sendToQueue(queue, message(n).body, { deliveryMode: 2, messageId: `m${n}` })
+    await channel.waitForConfirms()
+    let held = 0
+    await channel.prefetch(600)
+    await channel.consume(queue, () => (held += 1))
+    await eventually('600 are held', () => held === 600)
+    await own.remember()
+    await own.kill('rabbitmq')
+    const started = own.start('rabbitmq')
+    // As soon as it can be reached: then the queue does not know yet that its consumer is dead.
+    await eventually('it can be reached', () => amqp.connect(own.amqpUrl).then((open) => open.close().then(() => true), () => false), 60_000)
+    const seen: string[] = []
+    const running = rabbitmqSource(amqpReader({ urls: [own.amqpUrl] }).channels({ queue, queueType: 'quorum' })).subscribe(({ value, settle }) => {
+      seen.push(value.id)
+      settle(accepted)
+    })
+    onTestFinished(() => running.unsubscribe())
+    await eventually('all of them', () => seen.length >= 2000, 30_000)
+    await started
+    expect(seen).toEqual(range(0, 2000).map((n) => `m${n}`))
+  }, 120_000)
 
   it('frozen, it is given up by our own confirm time-out; thawed, it gets everything again, in order', async () => {
     const queue = 'frozen'

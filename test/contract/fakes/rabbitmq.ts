@@ -101,7 +101,7 @@ export const fakeRabbit = ({ version = '3.12.1', confirmMs = 1, queues: existing
   const channel = (alive: () => boolean): AmqpChannel => {
     const returned = new Subject<string>()
     return {
-      check: (queue) => (queues.has(queue) ? of(queues.get(queue)?.length ?? 0) : throwError(() => Object.assign(new Error('404 no queue'), { code: 404 }))),
+      check: (queue) => (queues.has(queue) ? of({ messages: queues.get(queue)?.length ?? 0, consumers: 0 }) : throwError(() => Object.assign(new Error('404 no queue'), { code: 404 }))),
       declare: (queue, queueArguments) => {
         if (!queues.has(queue)) queues.set(queue, [])
         declared.push({ queue, queueArguments })

@@ -84,6 +84,7 @@ export const network = [
     fault: 'half-open and partitioned: RabbitMQ deaf, RabbitMQ and Backhaul apart, Pulsar and Backhaul apart, with no word of it from the network',
     counts: { short: 3, long: 30 },
     bar: '0 lost, taking again within 3 s (RabbitMQ), noticed within 45 s (Pulsar)',
+    load: { sources: 2, batch: 5 },
     prepare: throughProxies,
     sabotage: waitsForEver,
     atMost: { answeringMs: 3000, noticedMs: 45_000 },
