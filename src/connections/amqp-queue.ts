@@ -1,4 +1,4 @@
-import { catchError, defer, ignoreElements, switchMap, take, throwError } from 'rxjs'
+import { catchError, defer, ignoreElements, switchMap, take, tap, throwError } from 'rxjs'
 import type { Observable } from 'rxjs'
 import { openAmqp } from './amqp-client.js'
 import type { AmqpLink, OpenAmqp } from './amqp-port.js'
@@ -28,6 +28,8 @@ export interface DeclaredQueue {
    */
   readonly queueType?: AmqpQueueType
   readonly queueArguments?: Readonly<Record<string, unknown>>
+  /** Told each time the queue was missing, and has been made. */
+  readonly onMade?: () => void
 }
 
 /** Connections to the settings' addresses, one after the other. */
@@ -51,9 +53,9 @@ const argumentsFor = (link: AmqpLink, declared: DeclaredQueue): Record<string, u
 
 /** Completes when the queue is there. A check that fails costs its channel, so it gets one of its own. */
 export const ensureQueue = (link: AmqpLink, declared: DeclaredQueue): Observable<never> => {
-  const { queue } = declared
+  const { queue, onMade = () => {} } = declared
   const check = link.channel({ confirms: false }).pipe(switchMap((channel) => channel.check(queue)), take(1))
-  const make = link.channel({ confirms: false }).pipe(switchMap((channel) => channel.declare(queue, argumentsFor(link, declared))), take(1))
+  const make = link.channel({ confirms: false }).pipe(switchMap((channel) => channel.declare(queue, argumentsFor(link, declared))), take(1), tap(onMade))
   return check.pipe(
     catchError((error: unknown) => (isMissing(error) ? make : throwError(() => error))),
     ignoreElements(),

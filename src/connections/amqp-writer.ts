@@ -1,5 +1,4 @@
-import { asyncScheduler, concat, Observable, switchMap, tap, throwError } from 'rxjs'
-import type { Subscriber } from 'rxjs'
+import { asyncScheduler, concat, NEVER, Observable, switchMap, tap, throwError } from 'rxjs'
 import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
 import { uncarriable } from '../message.js'
@@ -14,6 +13,8 @@ import { reconnect } from './reconnect.js'
 export interface AmqpWriterSettings extends AmqpSettings, DeclaredQueue {
   /** The oldest unconfirmed write may be this old, then the connection is given up. @default 1500 */
   readonly confirmTimeoutMs?: number
+  /** Emits when somebody else in this process has made the queue, for it was gone. @default never */
+  readonly made?: Observable<unknown>
 }
 
 /** RabbitMQ took a message that no queue received: the queue is gone. */
@@ -24,9 +25,23 @@ export class Unrouted extends Error {
 
 interface Write {
   readonly message: Message
-  readonly done: Subscriber<never>
+  readonly confirmed: () => void
   since: number
   returned: boolean
+  /** Its place among all that was sent, and how many confirms had come before it was. */
+  sent: number
+  after: number
+}
+
+/**
+ * RabbitMQ confirms what is on its way to a queue that is being deleted, and no queue has it. A later message that is
+ * confirmed, and was sent after that confirm, proves that the queue was still there; one that is returned, or a queue
+ * that had to be made, that it may have been gone.
+ */
+interface Unproven {
+  readonly message: Message
+  readonly sent: number
+  readonly confirms: number
 }
 
 /** What one connection leaves to the next. */
@@ -35,9 +50,26 @@ interface Caution {
   wary: boolean
   /** The largest body that RabbitMQ takes, once it has told so: it closes the channel on a larger one. */
   maxBytes: number
+  sent: number
+  confirms: number
+  /** What no later confirm has proven yet; at most the window, twice. */
+  unproven: Unproven[]
+  /** Once confirmed, and to be written again before anything else, in order. */
+  again: Message[]
 }
 
 const sizeRefused = /message size \d+ is larger than (?:configured )?max size (\d+)/
+
+const keepUnproven = (caution: Caution, { message, sent, after }: Write): void => {
+  const { unproven } = caution
+  while (unproven[0] !== undefined && unproven[0].confirms <= after) unproven.shift()
+  unproven.push({ message, sent, confirms: (caution.confirms += 1) })
+}
+/** The queue was gone. */
+const doubt = (caution: Caution): void => {
+  const unproven = caution.unproven.splice(0).sort((a, b) => a.sent - b.sent)
+  caution.again = [...unproven.map(({ message }) => message), ...caution.again]
+}
 
 /**
  * Persistent, mandatory, confirmed; while the broker blocks us, writes wait here unsent, in order. So do they, after
@@ -47,7 +79,7 @@ const sizeRefused = /message size \d+ is larger than (?:configured )?max size (\
 const confirmedWriter = (
   link: AmqpLink,
   channel: AmqpChannel,
-  { queue, confirmTimeoutMs = 1500, onState = () => {} }: AmqpWriterSettings,
+  { queue, confirmTimeoutMs = 1500, onState = () => {}, made = NEVER }: AmqpWriterSettings,
   proven: () => void,
   caution: Caution,
 ): Observable<Writer<Message>> =>
@@ -58,6 +90,10 @@ const confirmedWriter = (
     let blocked = false
 
     const fail = (error: Error): void => subscriber.error(error)
+    const gone = (): void => {
+      doubt(caution)
+      fail(new Unrouted(`RabbitMQ has no queue ${queue}`))
+    }
     const oldest = (): number | undefined => {
       const [first] = unconfirmed
       return blocked ? undefined : first?.since
@@ -74,10 +110,11 @@ const confirmedWriter = (
       if (subscriber.closed) return
       if (refused || write.returned) caution.wary = true
       if (refused) return fail(new Error(`RabbitMQ refused a message for ${queue}`))
-      if (write.returned) return fail(new Unrouted(`RabbitMQ has no queue ${queue}`))
+      if (write.returned) return gone()
       caution.wary = false
+      keepUnproven(caution, write)
       proven()
-      write.done.complete()
+      write.confirmed()
       release()
     }
     const mayGo = (): boolean => !blocked && (!caution.wary || unconfirmed.size === 0)
@@ -90,6 +127,8 @@ const confirmedWriter = (
     }
     const publish = (write: Write): void => {
       write.since = asyncScheduler.now()
+      write.sent = caution.sent += 1
+      write.after = caution.confirms
       unconfirmed.add(write)
       const same = sentAs.get(write.message.id)
       if (same === undefined) sentAs.set(write.message.id, [write])
@@ -101,6 +140,12 @@ const confirmedWriter = (
         return fail(error as Error)
       }
       confirms.watch()
+    }
+    const send = (message: Message, confirmed: () => void): Write => {
+      const write: Write = { message, confirmed, since: 0, returned: false, sent: 0, after: 0 }
+      if (mayGo() && held.size === 0) publish(write)
+      else held.add(write)
+      return write
     }
     const resume = (): void => {
       blocked = false
@@ -123,15 +168,15 @@ const confirmedWriter = (
         onState({ kind: 'blocked', reason })
       }),
     )
+    subscriber.add(made.subscribe(() => caution.unproven.length > 0 && gone()))
+    for (const message of caution.again) send(message, () => (caution.again = caution.again.filter((other) => other !== message)))
     subscriber.next(
       (message) => {
         const reason = uncarriable(message)
         if (reason !== undefined) return throwError(() => new Rejection(reason, 'rabbitmq'))
         if (message.body.length > caution.maxBytes) return throwError(() => new Rejection(`larger than the ${caution.maxBytes} bytes that RabbitMQ takes`, 'rabbitmq'))
         return new Observable<never>((done) => {
-          const write: Write = { message, done, since: 0, returned: false }
-          if (mayGo() && held.size === 0) return publish(write)
-          held.add(write)
+          const write = send(message, () => done.complete())
           return () => held.delete(write)
         })
       },
@@ -145,21 +190,22 @@ const confirmedWriter = (
  * A write completes when RabbitMQ has confirmed the persistent message and has not returned it
  * as unroutable. What AMQP cannot carry is rejected, unsent; so is, from the first one on for which RabbitMQ has
  * closed the channel, what is larger than its `max_message_size`. A refusal, a return, and a confirm that does not
- * come in time end the connection; the next one makes the queue anew if it is gone.
+ * come in time end the connection; the next one makes the queue anew if it is gone. A queue
+ * that was gone also means that RabbitMQ may have lost what it confirmed last, on its way to it: that is written again first.
  *
  * **Orders**: as written; after a refusal or a return one message goes first, and the others wait for its confirm.
- * **Holds**: what is unconfirmed; while RabbitMQ blocks publishers, and behind that first one, also what it was given, unsent.
+ * **Holds**: what is unconfirmed, and of what is confirmed no more than the last window; while RabbitMQ blocks publishers, and behind that first one, also what it was given, unsent.
  */
 export const amqpWriter = (settings: AmqpWriterSettings): Connection<Message> => {
   const links = amqpLinks(settings)
-  const caution: Caution = { wary: false, maxBytes: Number.POSITIVE_INFINITY }
+  const caution: Caution = { wary: false, maxBytes: Number.POSITIVE_INFINITY, sent: 0, confirms: 0, unproven: [], again: [] }
   const learn = (error: unknown): void => {
     const told = sizeRefused.exec((error as Error).message)?.[1]
     if (told !== undefined) caution.maxBytes = Number(told)
   }
   const writerOn = (link: AmqpLink, proven: () => void): Observable<Writer<Message>> =>
     concat(
-      ensureQueue(link, settings),
+      ensureQueue(link, { ...settings, onMade: () => doubt(caution) }),
       link.channel({ confirms: true }).pipe(
         tap({ error: learn }),
         switchMap((channel) => confirmedWriter(link, channel, settings, proven, caution)),

@@ -1,5 +1,5 @@
 import { basename } from 'node:path'
-import { catchError, defer, map, of, switchMap, take, tap, timeout } from 'rxjs'
+import { catchError, defer, map, of, Subject, switchMap, take, tap, timeout } from 'rxjs'
 import type { Observable } from 'rxjs'
 import type { AmqpState } from '../connections/amqp-queue.js'
 import { amqpReader } from '../connections/amqp-reader.js'
@@ -88,8 +88,9 @@ export const rabbitQueue = (
   queueArguments?: Readonly<Record<string, unknown>>,
   { openAmqp }: Ports = {},
 ): Queue => {
-  const declared = { queue, queueType, ...(queueArguments === undefined ? {} : { queueArguments }) }
-  const connection = amqpWriter({ urls, confirmTimeoutMs, onState, ...declared, ...through(openAmqp) })
+  const made = new Subject<void>()
+  const declared = { queue, queueType, ...(queueArguments === undefined ? {} : { queueArguments }), onMade: () => made.next() }
+  const connection = amqpWriter({ urls, confirmTimeoutMs, onState, made, ...declared, ...through(openAmqp) })
   return {
     name: queue,
     connection,

@@ -52,13 +52,6 @@ it('every rule turns a verdict red, and a run that hit nothing is void', () => {
   expect([isVoid({ bites: 1 }, 2), isVoid({ bites: 2 }, 2)]).toEqual([true, false])
 })
 
-it('a loss that is the broker’s own is allowed as far as its row says, for each strike', () => {
-  const row = { lossPerStrike: 2 }
-  expect(faultsOf(row, { lost: 4, bites: 2, books: { in: 9, out: 5, repeats: 0 } })).toEqual([])
-  expect(faultsOf(row, { lost: 5, bites: 2 })).toHaveLength(1)
-  expect(faultsOf(row, { lost: 4, bites: 2, books: { in: 9, out: 4, repeats: 0 } })).toHaveLength(1)
-})
-
 it('only a bar in time is tried again', () => {
   expect([onlySlow(['stopMs 5001, at most 5000']), onlySlow([]), onlySlow(['lost 1']), onlySlow(['stopMs 9, at most 5', 'lost 1'])]).toEqual([true, false, false, false])
 })

@@ -1,5 +1,5 @@
 /** The ends of RabbitMQ over a scripted broker, in virtual time; what a real one does is in test/wire/rabbitmq.test.ts. */
-import { map, tap, timer } from 'rxjs'
+import { map, Subject, tap, timer } from 'rxjs'
 import { describe, expect } from 'vitest'
 import { amqpReader } from '../../src/connections/amqp-reader.js'
 import { amqpWriter } from '../../src/connections/amqp-writer.js'
@@ -90,6 +90,41 @@ describe('amqpWriter', () => {
     at(100, rabbit.restart)
     m.flush()
     expect([rabbit.waiting(queue), counts.accepted]).toEqual([['a', 'b'], 2])
+  })
+  marbles('writes again what was confirmed last, before what came back: RabbitMQ confirms what is on its way to a queue that is being deleted', (m) => {
+    const rabbit = fakeRabbit({ queues: [queue], confirmMs: 3 })
+    const { counts } = write(m, '(ab)---c', rabbit)
+    at(4, () => rabbit.remove(queue))
+    // Another program makes it anew before we do.
+    at(100, () => rabbit.put(queue))
+    m.flush()
+    expect([rabbit.published, rabbit.waiting(queue), counts.accepted]).toEqual([['a', 'b', 'c', 'a', 'b', 'c'], ['a', 'b', 'c'], 3])
+  })
+  marbles('so it does when nothing came back, and the queue had to be made: by somebody else here, or by itself', (m) => {
+    const [told, found] = [fakeRabbit({ queues: [queue] }), fakeRabbit({ queues: [queue] })]
+    const made = new Subject<void>()
+    const counts = [write(m, 'a', told, { made }).counts, write(m, 'a', found).counts]
+    at(9, () => [told, found].forEach(({ remove }) => remove(queue)))
+    at(10, () => made.next())
+    at(10, found.restart)
+    m.flush()
+    expect([told, found].map(({ published, waiting }) => [published, waiting(queue)])).toEqual([[['a', 'a'], ['a']], [['a', 'a'], ['a']]])
+    expect(counts.map(({ accepted }) => accepted)).toEqual([1, 1])
+  })
+  marbles('not what a later confirm has proven: that was in the queue, and was deleted with it', (m) => {
+    const rabbit = fakeRabbit({ queues: [queue], confirmMs: 3 })
+    const { counts } = write(m, 'a---b---c', rabbit)
+    at(8, () => rabbit.remove(queue))
+    m.flush()
+    expect([rabbit.published, rabbit.waiting(queue), counts.accepted]).toEqual([['a', 'b', 'c', 'b', 'c'], ['b', 'c'], 3])
+  })
+  marbles('writes it again in its order, when the queue is gone once more meanwhile', (m) => {
+    const rabbit = fakeRabbit({ queues: [queue], confirmMs: 3 })
+    const { counts } = write(m, '(ab)---c', rabbit)
+    at(4, () => rabbit.remove(queue))
+    at(214, () => rabbit.remove(queue))
+    m.flush()
+    expect([rabbit.published, rabbit.waiting(queue), counts.accepted]).toEqual([[...'abcabcabc'], ['a', 'b', 'c'], 3])
   })
   marbles('takes the return of one message for that one alone', (m) => {
     const rabbit = fakeRabbit({ queues: [queue] })

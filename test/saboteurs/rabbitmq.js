@@ -7,9 +7,9 @@ const source = 'src/sources/rabbitmq.ts'
 const marbles = (title) => ['test/marbles/rabbitmq.test.ts', title]
 const wire = (title) => ['test/wire/rabbitmq.test.ts', title]
 
-const early = { file: writer, find: '(refused) => answered(write, refused))\n', replace: '(refused) => answered(write, refused))\n        write.done.complete()\n' }
+const early = { file: writer, find: '(refused) => answered(write, refused))\n', replace: '(refused) => answered(write, refused))\n        write.confirmed()\n' }
 const optional = { file: properties, find: '  mandatory: true,', replace: '  mandatory: false as true,' }
-const deaf = { file: writer, find: 'if (write.returned) return fail(', replace: 'if (write.returned === undefined) return fail(' }
+const deaf = { file: writer, find: 'if (write.returned) return', replace: 'if (write.returned === undefined) return' }
 const yes = { file: writer, find: 'if (refused) return fail(', replace: 'if (refused === undefined) return fail(' }
 const patient = { file: writer, find: 'patience(confirmTimeoutMs, oldest', replace: 'patience(confirmTimeoutMs + 1e9, oldest' }
 const fleeting = { file: properties, find: '  deliveryMode: 2,', replace: '  deliveryMode: 1 as 2,' }
@@ -56,8 +56,8 @@ export const rabbitmq = [
     name: 'publish to a broker that blocks',
     guarantee: 'Nothing is sent while the broker blocks publishers.',
     file: writer,
-    find: 'if (mayGo() && held.size === 0) return publish(write)',
-    replace: 'if (blocked || !blocked) return publish(write)',
+    find: 'if (mayGo() && held.size === 0) publish(write)',
+    replace: 'if (blocked || !blocked) publish(write)',
     caughtBy: marbles('sends nothing while the broker blocks publishers'),
   },
   {
@@ -250,5 +250,37 @@ export const rabbitmq = [
     replace: 'consumers < 0 || (!quorum && messages < 0)',
     caughtBy: wire('its quorum queue gives what a consumer held before what lies behind it'),
     wire: true,
+  },
+  {
+    name: 'trust a confirm whose queue was just deleted',
+    guarantee: 'What RabbitMQ confirmed while its queue was being deleted is written again.',
+    file: writer,
+    find: 'if (write.returned) return gone()',
+    replace: "if (write.returned) return fail(new Unrouted('gone'))",
+    caughtBy: marbles('writes again what was confirmed last, before what came back'),
+  },
+  {
+    name: 'write again what is proven',
+    guarantee: 'What a later confirm has proven is not written again.',
+    file: writer,
+    find: 'unproven[0].confirms <= after',
+    replace: 'unproven[0].confirms < 0',
+    caughtBy: marbles('not what a later confirm has proven'),
+  },
+  {
+    name: 'write again what was confirmed last, once only',
+    guarantee: 'It is written again until a later confirm has proven it.',
+    file: writer,
+    find: 'keepUnproven(caution, write)\n',
+    replace: 'if (write.sent < 4) keepUnproven(caution, write)\n',
+    caughtBy: marbles('writes it again in its order, when the queue is gone once more meanwhile'),
+  },
+  {
+    name: 'make a queue and tell nobody',
+    guarantee: 'A queue that had to be made tells that what was confirmed last may be gone.',
+    file: writer,
+    find: 'onMade: () => doubt(caution)',
+    replace: 'onMade: () => undefined',
+    caughtBy: marbles('so it does when nothing came back, and the queue had to be made'),
   },
 ]

@@ -12,7 +12,6 @@
  * @property {Record<string, number>} [atMost]        bars on the numbers of the result
  * @property {Record<string, number>} [atLeast]
  * @property {() => string | undefined} [needs]           why it cannot be run on this machine, or nothing
- * @property {number} [lossPerStrike]      what a broker itself loses after its confirm, at most, each time
  * @property {object} [sabotage]           what must turn the row red
  * @property {(world: object) => Promise<{settings?: object, world?: object, close?: () => unknown} | void>} [prepare]
  *   before the daemons start: settings that are known only then, what the faults need of it, and its end

@@ -12,8 +12,8 @@ export const distFolder = join(root, 'dist')
 export const answersEarly = {
   name: 'yes before RabbitMQ has it',
   file: 'connections/amqp-writer.js',
-  find: 'if (mayGo() && held.size === 0)\n                return publish(write);',
-  replace: 'if (!blocked) { done.complete(); setTimeout(() => publish(write), 500); return }',
+  find: 'if (mayGo() && held.size === 0)\n            publish(write);',
+  replace: 'if (!blocked) { confirmed(); setTimeout(() => publish(write), 500); }',
 }
 export const forwardsEarly = {
   name: 'acknowledged before Pulsar has it',
@@ -49,7 +49,7 @@ export const forgetsHeld = {
   name: 'forgets what comes while RabbitMQ blocks',
   file: 'connections/amqp-writer.js',
   find: 'held.add(write);',
-  replace: 'done.complete();',
+  replace: 'confirmed();',
 }
 
 export const declaresOnce = {
