@@ -81,7 +81,7 @@ const through = (open: OpenAmqp | undefined): { open?: OpenAmqp } => (open === u
 
 /** `BACKHAUL_QUEUE` and its companions in RabbitMQ. */
 export const rabbitQueue = (
-  { amqpUrl: urls, queueType, confirmTimeoutMs, window }: Settings,
+  { amqpUrl: urls, queueType, confirmTimeoutMs, window }: Pick<Settings, 'amqpUrl' | 'queueType' | 'confirmTimeoutMs' | 'window'>,
   queue: string,
   reader: AmqpReader,
   onState: (state: AmqpState) => void,

@@ -1,5 +1,5 @@
 /** The ends of RabbitMQ over a scripted broker, in virtual time; what a real one does is in test/wire/rabbitmq.test.ts. */
-import { map, Subject, tap, timer } from 'rxjs'
+import { map, NEVER, Subject, tap, timer } from 'rxjs'
 import { describe, expect } from 'vitest'
 import { amqpReader } from '../../src/connections/amqp-reader.js'
 import { amqpWriter } from '../../src/connections/amqp-writer.js'
@@ -7,6 +7,7 @@ import { accepted, released } from '../../src/delivery.js'
 import type { Delivery } from '../../src/delivery.js'
 import { newCounts } from '../../src/ledger.js'
 import type { Message } from '../../src/message.js'
+import { rabbitQueue } from '../../src/pipelines/queue.js'
 import { rabbitmqSink } from '../../src/sinks/rabbitmq.js'
 import { rabbitmqSource } from '../../src/sources/rabbitmq.js'
 import { fakeRabbit } from '../contract/fakes/rabbitmq.js'
@@ -246,5 +247,20 @@ describe('rabbitmqSource', () => {
     m.expectObservable(amqpWriter({ urls, queue, open: rabbit.open }).pipe(map((writer) => typeof writer)), '9ms !')
     m.flush()
     expect(rabbit.opened()).toBe(2)
+  })
+})
+
+describe('a queue with both its ends', () => {
+  marbles('what its reader had to make anew has again what was confirmed last', (m) => {
+    const rabbit = fakeRabbit({ queues: [queue] })
+    const reader = amqpReader({ urls, open: rabbit.open })
+    const both = rabbitQueue({ amqpUrl: urls, queueType: 'auto', confirmTimeoutMs: 1500, window: 10 }, queue, reader, () => {}, undefined, { openAmqp: rabbit.open })
+    const given = m.source('a')
+    const deliveries = given.deliveries.pipe(map(({ value, settle }): Delivery<Message> => ({ value: message(value), settle })))
+    m.expectObservable(deliveries.pipe(both.sink, map(({ value }) => value.id)), '5s !')
+    m.expectObservable(both.read({ window: 10, stop: NEVER }).pipe(tap(({ settle }) => settle(accepted)), map(({ value }) => value.id)), '5s !')
+    at(10, () => rabbit.remove(queue))
+    m.flush()
+    expect([rabbit.published, rabbit.waiting(queue)]).toEqual([['a', 'a'], []])
   })
 })

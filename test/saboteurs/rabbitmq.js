@@ -283,4 +283,12 @@ export const rabbitmq = [
     replace: 'onMade: () => undefined',
     caughtBy: marbles('so it does when nothing came back, and the queue had to be made'),
   },
+  {
+    name: 'a reader that makes a queue and tells nobody',
+    guarantee: 'A queue that its reader had to make has again what was confirmed last.',
+    file: 'src/pipelines/queue.ts',
+    find: 'onMade: () => made.next()',
+    replace: 'onMade: () => undefined',
+    caughtBy: marbles('what its reader had to make anew has again what was confirmed last'),
+  },
 ]
