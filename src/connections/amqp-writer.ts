@@ -3,6 +3,8 @@ import { Rejection } from '../delivery.js'
 import type { Connection, Writer } from '../delivery.js'
 import { uncarriable } from '../message.js'
 import type { Message } from '../message.js'
+import { createCaution } from './amqp-caution.js'
+import type { Caution, Sent } from './amqp-caution.js'
 import { toAmqp } from './amqp-message.js'
 import type { AmqpChannel, AmqpLink } from './amqp-port.js'
 import { amqpLinks, ensureQueue } from './amqp-queue.js'
@@ -28,47 +30,6 @@ interface Write {
   readonly confirmed: () => void
   since: number
   returned: boolean
-  /** Its place among all that was sent, and how many confirms had come before it was. */
-  sent: number
-  after: number
-}
-
-/**
- * RabbitMQ confirms what is on its way to a queue that is being deleted, and no queue has it. A later message that is
- * confirmed, and was sent after that confirm, proves that the queue was still there; one that is returned, or a queue
- * that had to be made, that it may have been gone.
- */
-interface Unproven {
-  readonly message: Message
-  readonly sent: number
-  readonly confirms: number
-}
-
-/** What one connection leaves to the next. */
-interface Caution {
-  /** The last one ended with a refusal or a return. */
-  wary: boolean
-  /** The largest body that RabbitMQ takes, once it has told so: it closes the channel on a larger one. */
-  maxBytes: number
-  sent: number
-  confirms: number
-  /** What no later confirm has proven yet; at most the window, twice. */
-  unproven: Unproven[]
-  /** Once confirmed, and to be written again before anything else, in order. */
-  again: Message[]
-}
-
-const sizeRefused = /message size \d+ is larger than (?:configured )?max size (\d+)/
-
-const keepUnproven = (caution: Caution, { message, sent, after }: Write): void => {
-  const { unproven } = caution
-  while (unproven[0] !== undefined && unproven[0].confirms <= after) unproven.shift()
-  unproven.push({ message, sent, confirms: (caution.confirms += 1) })
-}
-/** The queue was gone. */
-const doubt = (caution: Caution): void => {
-  const unproven = caution.unproven.splice(0).sort((a, b) => a.sent - b.sent)
-  caution.again = [...unproven.map(({ message }) => message), ...caution.again]
 }
 
 /**
@@ -91,7 +52,7 @@ const confirmedWriter = (
 
     const fail = (error: Error): void => subscriber.error(error)
     const gone = (): void => {
-      doubt(caution)
+      caution.doubt()
       fail(new Unrouted(`RabbitMQ has no queue ${queue}`))
     }
     const oldest = (): number | undefined => {
@@ -105,14 +66,14 @@ const confirmedWriter = (
       if (same === undefined || same.length === 1) sentAs.delete(write.message.id)
       else same.splice(same.indexOf(write), 1)
     }
-    const answered = (write: Write, refused: boolean): void => {
+    const answered = (write: Write, sent: Sent, refused: boolean): void => {
       forget(write)
       if (subscriber.closed) return
       if (refused || write.returned) caution.wary = true
       if (refused) return fail(new Error(`RabbitMQ refused a message for ${queue}`))
       if (write.returned) return gone()
       caution.wary = false
-      keepUnproven(caution, write)
+      caution.confirmed(sent)
       proven()
       write.confirmed()
       release()
@@ -127,14 +88,13 @@ const confirmedWriter = (
     }
     const publish = (write: Write): void => {
       write.since = asyncScheduler.now()
-      write.sent = caution.sent += 1
-      write.after = caution.confirms
       unconfirmed.add(write)
       const same = sentAs.get(write.message.id)
       if (same === undefined) sentAs.set(write.message.id, [write])
       else same.push(write)
+      const sent = caution.sending(write.message)
       try {
-        channel.publish(queue, write.message.body, toAmqp(write.message), (refused) => answered(write, refused))
+        channel.publish(queue, write.message.body, toAmqp(write.message), (refused) => answered(write, sent, refused))
       } catch (error) {
         // The channel closed in this turn; its own event tells why, unless this was first.
         return fail(error as Error)
@@ -142,7 +102,7 @@ const confirmedWriter = (
       confirms.watch()
     }
     const send = (message: Message, confirmed: () => void): Write => {
-      const write: Write = { message, confirmed, since: 0, returned: false, sent: 0, after: 0 }
+      const write: Write = { message, confirmed, since: 0, returned: false }
       if (mayGo() && held.size === 0) publish(write)
       else held.add(write)
       return write
@@ -168,13 +128,13 @@ const confirmedWriter = (
         onState({ kind: 'blocked', reason })
       }),
     )
-    subscriber.add(made.subscribe(() => caution.unproven.length > 0 && gone()))
-    for (const message of caution.again) send(message, () => (caution.again = caution.again.filter((other) => other !== message)))
+    subscriber.add(made.subscribe(() => caution.hasUnproven() && gone()))
+    for (const message of caution.again()) send(message, () => caution.written(message))
     subscriber.next(
       (message) => {
         const reason = uncarriable(message)
         if (reason !== undefined) return throwError(() => new Rejection(reason, 'rabbitmq'))
-        if (message.body.length > caution.maxBytes) return throwError(() => new Rejection(`larger than the ${caution.maxBytes} bytes that RabbitMQ takes`, 'rabbitmq'))
+        if (message.body.length > caution.maxBytes()) return throwError(() => new Rejection(`larger than the ${caution.maxBytes()} bytes that RabbitMQ takes`, 'rabbitmq'))
         return new Observable<never>((done) => {
           const write = send(message, () => done.complete())
           return () => held.delete(write)
@@ -198,16 +158,12 @@ const confirmedWriter = (
  */
 export const amqpWriter = (settings: AmqpWriterSettings): Connection<Message> => {
   const links = amqpLinks(settings)
-  const caution: Caution = { wary: false, maxBytes: Number.POSITIVE_INFINITY, sent: 0, confirms: 0, unproven: [], again: [] }
-  const learn = (error: unknown): void => {
-    const told = sizeRefused.exec((error as Error).message)?.[1]
-    if (told !== undefined) caution.maxBytes = Number(told)
-  }
+  const caution = createCaution()
   const writerOn = (link: AmqpLink, proven: () => void): Observable<Writer<Message>> =>
     concat(
-      ensureQueue(link, { ...settings, onMade: () => doubt(caution) }),
+      ensureQueue(link, { ...settings, onMade: caution.doubt }),
       link.channel({ confirms: true }).pipe(
-        tap({ error: learn }),
+        tap({ error: caution.learn }),
         switchMap((channel) => confirmedWriter(link, channel, settings, proven, caution)),
       ),
     )

@@ -37,9 +37,9 @@ export const poison = [
   {
     name: 'forget what RabbitMQ calls too large',
     guarantee: 'A message larger than RabbitMQ takes is rejected, and holds up nobody.',
-    file: 'src/connections/amqp-writer.ts',
-    find: 'caution.maxBytes = Number(told)',
-    replace: 'caution.maxBytes = Number(told) * 9',
+    file: 'src/connections/amqp-caution.ts',
+    find: 'maxBytes = Number(told)',
+    replace: 'maxBytes = Number(told) * 9',
     caughtBy: ['test/marbles/amqp.test.ts', 'rejects what is larger than RabbitMQ takes'],
   },
   {

@@ -2,12 +2,13 @@ const writer = 'src/connections/amqp-writer.ts'
 const client = 'src/connections/amqp-client.ts'
 const properties = 'src/connections/amqp-message.ts'
 const reader = 'src/connections/amqp-reader.ts'
+const caution = 'src/connections/amqp-caution.ts'
 const queue = 'src/connections/amqp-queue.ts'
 const source = 'src/sources/rabbitmq.ts'
 const marbles = (title) => ['test/marbles/rabbitmq.test.ts', title]
 const wire = (title) => ['test/wire/rabbitmq.test.ts', title]
 
-const early = { file: writer, find: '(refused) => answered(write, refused))\n', replace: '(refused) => answered(write, refused))\n        write.confirmed()\n' }
+const early = { file: writer, find: '(refused) => answered(write, sent, refused))\n', replace: '(refused) => answered(write, sent, refused))\n        write.confirmed()\n' }
 const optional = { file: properties, find: '  mandatory: true,', replace: '  mandatory: false as true,' }
 const deaf = { file: writer, find: 'if (write.returned) return', replace: 'if (write.returned === undefined) return' }
 const yes = { file: writer, find: 'if (refused) return fail(', replace: 'if (refused === undefined) return fail(' }
@@ -262,8 +263,8 @@ export const rabbitmq = [
   {
     name: 'write again what is proven',
     guarantee: 'What a later confirm has proven is not written again.',
-    file: writer,
-    find: 'unproven[0].confirms <= after',
+    file: caution,
+    find: 'unproven[0].confirms <= sent.after',
     replace: 'unproven[0].confirms < 0',
     caughtBy: marbles('not what a later confirm has proven'),
   },
@@ -271,15 +272,15 @@ export const rabbitmq = [
     name: 'write again what was confirmed last, once only',
     guarantee: 'It is written again until a later confirm has proven it.',
     file: writer,
-    find: 'keepUnproven(caution, write)\n',
-    replace: 'if (write.sent < 4) keepUnproven(caution, write)\n',
+    find: 'caution.confirmed(sent)\n',
+    replace: 'if (sent.place < 4) caution.confirmed(sent)\n',
     caughtBy: marbles('writes it again in its order, when the queue is gone once more meanwhile'),
   },
   {
     name: 'make a queue and tell nobody',
     guarantee: 'A queue that had to be made tells that what was confirmed last may be gone.',
     file: writer,
-    find: 'onMade: () => doubt(caution)',
+    find: 'onMade: caution.doubt',
     replace: 'onMade: () => undefined',
     caughtBy: marbles('so it does when nothing came back, and the queue had to be made'),
   },
