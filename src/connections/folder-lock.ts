@@ -8,10 +8,11 @@
  * one, and the file is taken over.
  */
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, open, readFile, readlink, realpath, rename, unlink } from 'node:fs/promises'
+import { open, readFile, readlink, realpath, rename, unlink } from 'node:fs/promises'
 import { createServer, type Server } from 'node:net'
 import { join } from 'node:path'
 import { defer, ignoreElements, Observable } from 'rxjs'
+import { makeFolder } from '../make-folder.js'
 
 export interface Holder {
   readonly pid: number
@@ -107,7 +108,7 @@ const lockFileOf = async (holder: Holder): Promise<LockFile> => {
 }
 
 const acquire = async (folder: string, holder: Holder): Promise<Lock> => {
-  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await makeFolder(folder)
   // Links are one folder. Two names of one bind mount are not seen here: the file tells of those.
   const name = `backhaul-${createHash('sha256').update(await realpath(folder)).digest('hex').slice(0, 32)}`
   const path = join(folder, 'lock')

@@ -1,6 +1,7 @@
 /** The disk under the segment log, behind a port so that a test can fail it. */
 import { fstatSync, statSync, type BigIntStats } from 'node:fs'
-import { mkdir, open, readdir, rename, unlink } from 'node:fs/promises'
+import { open, readdir, rename, unlink } from 'node:fs/promises'
+import { makeFolder } from '../make-folder.js'
 
 /** An open file, as far as the log needs one. */
 export interface LogFile {
@@ -56,7 +57,7 @@ export const nodeFileSystem: LogFileSystem = {
       close: () => file.close(),
     }
   },
-  makeFolder: async (path) => void (await mkdir(path, { recursive: true, mode: 0o700 })),
+  makeFolder,
   list: (path) => readdir(path),
   rename,
   remove: unlink,

@@ -1,10 +1,11 @@
-import { mkdir, open } from 'node:fs/promises'
+import { open } from 'node:fs/promises'
 import type { FileHandle } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { Observable } from 'rxjs'
 import type { Subscriber } from 'rxjs'
 import type { Connection, Writer } from '../delivery.js'
 import type { Message } from '../message.js'
+import { makeFolder } from '../make-folder.js'
 import { reconnect } from './reconnect.js'
 import type { LinkState } from './reconnect.js'
 
@@ -82,7 +83,7 @@ const attempt = ({ file: path, key, maxBytes }: TopicLogSettings, proven: () => 
     }
     const fail = (error: unknown): void => subscriber.error(error)
     const start = async (): Promise<void> => {
-      await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+      await makeFolder(dirname(path))
       const log = await open(path, 'a+', 0o600).then(async (created) => (await created.close(), open(path, 'r+')))
       size = await wholeLines(log)
       await log.truncate(size)

@@ -1,6 +1,7 @@
-import { mkdir, open, readdir, readFile, rename, unlink } from 'node:fs/promises'
+import { open, readdir, readFile, rename, unlink } from 'node:fs/promises'
 import { join } from 'node:path'
 import { from, Observable, of } from 'rxjs'
+import { makeFolder } from '../make-folder.js'
 import type { Sink } from '../delivery.js'
 import { deliver } from '../operators/deliver.js'
 import type { DeadLetter } from '../operators/rescue.js'
@@ -16,7 +17,7 @@ const rejectedKept = 100
 
 /** Old or new, never half: written beside it, synced, and renamed over it. */
 const writeAtomically = async (folder: string, name: string, bytes: Buffer): Promise<void> => {
-  await mkdir(folder, { recursive: true, mode: 0o700 })
+  await makeFolder(folder)
   const draft = join(folder, `${name}.new`)
   const file = await open(draft, 'w', 0o600)
   try {

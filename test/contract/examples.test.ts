@@ -47,15 +47,20 @@ describe('examples', () => {
     const lines = await until((seen) => seen.length === 4)
     const promised = /```\n((topic-log|udp) [^`]*)```/.exec(readme)?.[1]?.trim().split('\n')
     expect([...lines].sort()).toEqual([...(promised ?? [])].sort())
+    const closed = once(child, 'close')
     child.kill()
+    await closed
   })
 
   it.each(['pipeline.js', 'one-process.js'])('%s runs in a checkout too, from wherever one is', async (example) => {
     folder = mkdtempSync(join(tmpdir(), 'backhaul-example-'))
     const { child, until, errors } = run(join(root, 'examples', example), [], folder)
-    await Promise.race([until((seen) => seen.length > 0), once(child, 'close')])
+    const closed = once(child, 'close')
+    await Promise.race([until((seen) => seen.length > 0), closed])
     expect(errors()).toBe('')
     child.kill()
+    // Its folder is removed after it: it would look for it for ever.
+    await closed
   })
 
   it('custom-source.js filters, keeps and shows, and tells what it refused', async () => {
@@ -88,4 +93,13 @@ describe('examples', () => {
     expect(code, lines.join('\n')).toBe(0)
     expect(lines.join('\n')).toMatch(/pass 2/)
   })
+})
+
+it('a folder below a working directory that is gone is not looked for for ever', async () => {
+  folder = mkdtempSync(join(tmpdir(), 'backhaul-gone-'))
+  const module = new URL('../../dist/make-folder.js', import.meta.url).href
+  const program = `import { rmdirSync } from 'node:fs'; import { makeFolder } from '${module}'; rmdirSync(process.cwd()); makeFolder('./a/b').then(() => console.log('made'), ({ code }) => console.log(code))`
+  const child = spawn(process.execPath, ['--input-type=module', '-e', program], { cwd: folder, timeout: 10_000 })
+  const said = await once(child.stdout, 'data')
+  expect(['made', 'ENOENT']).toContain(String(said[0]).trim())
 })
