@@ -24,7 +24,7 @@ beforeAll(() => {
   queue = join(folder, 'queue')
   mkdirSync(join(built, 'connections'), { recursive: true })
   const ofTheLog = readdirSync('src/connections').filter((file) => /^(queue-engine|folder-lock|segment-|log-)/.test(file))
-  for (const name of ['delivery.ts', ...ofTheLog.map((file) => `connections/${file}`)]) {
+  for (const name of ['delivery.ts', 'make-folder.ts', ...ofTheLog.map((file) => `connections/${file}`)]) {
     const { outputText } = ts.transpileModule(readFileSync(join('src', name), 'utf8'), {
       compilerOptions: { module: ts.ModuleKind.ESNext, target: ts.ScriptTarget.ES2022 },
     })
