@@ -26,7 +26,9 @@ let number = 0
 const startSender = (task) => {
   const child = spawn(process.execPath, [senderFile, JSON.stringify(task)], { stdio: ['ignore', 'inherit', 'inherit'] })
   const gone = once(child, 'exit')
-  process.once('exit', () => child.kill('SIGKILL'))
+  const atExit = () => child.kill('SIGKILL')
+  process.once('exit', atExit)
+  void gone.then(() => process.off('exit', atExit))
   return {
     stop: async () => {
       child.kill('SIGTERM')
