@@ -23,7 +23,7 @@ export interface Caution {
   readonly learn: (error: unknown) => void
   readonly sending: (message: Message) => Sent
   readonly confirmed: (sent: Sent) => void
-  /** Whether something is confirmed that nothing later has proven. At most two windows are. */
+  /** Whether something is confirmed that nothing later has proven: at most a window is, or two while it writes again. */
   readonly hasUnproven: () => boolean
   /** The queue was gone: what is unproven is to be written again. */
   readonly doubt: () => void

@@ -12,8 +12,9 @@ export interface AmqpQueue {
   /**
    * Consumes on a channel of its own, at most `prefetch` unacknowledged, once no other consumer
    * is left (and a quorum queue has something), or after 5 s: what one that died had been given
-   * comes before what is new. Emits the consumer before its first message; errors when the channel, the consumer or the connection is
-   * lost; unsubscribing closes the channel, which requeues what is unacknowledged, in order.
+   * comes before what is new. Emits the consumer before its first message; errors when the
+   * channel, the consumer or the connection is lost; unsubscribing closes the channel, which
+   * requeues what is unacknowledged, in order.
    */
   readonly consume: (prefetch: number, give: (message: Message, tag: number) => void) => Observable<AmqpConsumer>
 }

@@ -154,14 +154,18 @@ const confirmedWriter = (
  * that was gone also means that RabbitMQ may have lost what it confirmed last, on its way to it: that is written again first.
  *
  * **Orders**: as written; after a refusal or a return one message goes first, and the others wait for its confirm.
- * **Holds**: what is unconfirmed, and of what is confirmed no more than the last window; while RabbitMQ blocks publishers, and behind that first one, also what it was given, unsent.
+ * **Holds**: what is unconfirmed, and of what is confirmed the last window; while RabbitMQ blocks publishers, and behind that first one, also what it was given, unsent.
  */
 export const amqpWriter = (settings: AmqpWriterSettings): Connection<Message> => {
   const links = amqpLinks(settings)
   const caution = createCaution()
+  const onMade = (): void => {
+    caution.doubt()
+    settings.onMade?.()
+  }
   const writerOn = (link: AmqpLink, proven: () => void): Observable<Writer<Message>> =>
     concat(
-      ensureQueue(link, { ...settings, onMade: caution.doubt }),
+      ensureQueue(link, { ...settings, onMade }),
       link.channel({ confirms: true }).pipe(
         tap({ error: caution.learn }),
         switchMap((channel) => confirmedWriter(link, channel, settings, proven, caution)),

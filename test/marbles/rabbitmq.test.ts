@@ -104,13 +104,14 @@ describe('amqpWriter', () => {
   marbles('so it does when nothing came back, and the queue had to be made: by somebody else here, or by itself', (m) => {
     const [told, found] = [fakeRabbit({ queues: [queue] }), fakeRabbit({ queues: [queue] })]
     const made = new Subject<void>()
-    const counts = [write(m, 'a', told, { made }).counts, write(m, 'a', found).counts]
+    let times = 0
+    const counts = [write(m, 'a', told, { made }).counts, write(m, 'a', found, { onMade: () => (times += 1) }).counts]
     at(9, () => [told, found].forEach(({ remove }) => remove(queue)))
     at(10, () => made.next())
     at(10, found.restart)
     m.flush()
     expect([told, found].map(({ published, waiting }) => [published, waiting(queue)])).toEqual([[['a', 'a'], ['a']], [['a', 'a'], ['a']]])
-    expect(counts.map(({ accepted }) => accepted)).toEqual([1, 1])
+    expect([...counts.map(({ accepted }) => accepted), times]).toEqual([1, 1, 1])
   })
   marbles('not what a later confirm has proven: that was in the queue, and was deleted with it', (m) => {
     const rabbit = fakeRabbit({ queues: [queue], confirmMs: 3 })

@@ -280,8 +280,8 @@ export const rabbitmq = [
     name: 'make a queue and tell nobody',
     guarantee: 'A queue that had to be made tells that what was confirmed last may be gone.',
     file: writer,
-    find: 'onMade: caution.doubt',
-    replace: 'onMade: () => undefined',
+    find: '    caution.doubt()\n    settings.onMade',
+    replace: '    settings.onMade',
     caughtBy: marbles('so it does when nothing came back, and the queue had to be made'),
   },
   {

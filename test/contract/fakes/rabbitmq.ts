@@ -42,6 +42,7 @@ export const fakeRabbit = ({ version = '3.12.1', confirmMs = 1, queues: existing
   const blocked = new Subject<string | undefined>()
   const published: string[] = []
   const acknowledged: string[] = []
+  const consumers: string[] = [] // the queue of each
   const declared: { queue: string; queueArguments: Readonly<Record<string, unknown>> }[] = []
   let how: 'confirm' | 'refuse' | 'nothing' = 'confirm'
   let opened = 0
@@ -87,6 +88,8 @@ export const fakeRabbit = ({ version = '3.12.1', confirmMs = 1, queues: existing
         for (const one of tags) out.delete(one)
         timer(0).subscribe(give)
       }
+      consumers.push(queue)
+      subscriber.add(() => consumers.splice(consumers.indexOf(queue), 1))
       subscriber.next({ accept, cancel: () => (cancelled = true) })
       subscriber.add(timer(0).subscribe(give))
       subscriber.add(arrivals.subscribe((name) => name === queue && give()))
@@ -101,7 +104,7 @@ export const fakeRabbit = ({ version = '3.12.1', confirmMs = 1, queues: existing
   const channel = (alive: () => boolean): AmqpChannel => {
     const returned = new Subject<string>()
     return {
-      check: (queue) => (queues.has(queue) ? of({ messages: queues.get(queue)?.length ?? 0, consumers: 0 }) : throwError(() => Object.assign(new Error('404 no queue'), { code: 404 }))),
+      check: (queue) => (queues.has(queue) ? of({ messages: queues.get(queue)?.length ?? 0, consumers: consumers.filter((name) => name === queue).length }) : throwError(() => Object.assign(new Error('404 no queue'), { code: 404 }))),
       declare: (queue, queueArguments) => {
         if (!queues.has(queue)) queues.set(queue, [])
         declared.push({ queue, queueArguments })
